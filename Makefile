@@ -1,0 +1,72 @@
+# Everything here works on a fresh machine: each target first sets up what it needs, and skips what is there already.
+# `make` alone says what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+# Where rustup puts cargo, for shells that were opened before it was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup data build quickstart test lint bench clean
+
+help: ## Say what there is to make (this text)
+	@echo 'Evenkeel: sweeps that measure how stable fine-tuning is, on one machine or on many.'
+	@echo
+	@echo 'First time here? Run `make quickstart`. It needs Rust (rustup) and nothing else; the first time takes some'
+	@echo 'minutes, most of it compiling, and it ends with a table and the path of a report to open in a browser.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Your own sweep, after `make build`:'
+	@echo '  $(BIN)/evenkeel plan my.yaml                  what it would run, and what that costs'
+	@echo '  $(BIN)/evenkeel run my.yaml --out out/mine    run it here; the same line again resumes it'
+	@echo
+	@echo 'Settings (environment):'
+	@echo '  LIBTORCH=/path    use this libtorch 2.11.0, or the torch directory of a Python environment (CUDA)'
+	@echo '  ETCD_BIN=/path    test against this etcd'
+
+setup: ## Install what is missing: compiler, Python, libtorch (CPU, in .deps/)
+	@scripts/system.sh
+	@scripts/protoc.sh
+	@scripts/libtorch.sh
+
+data: ## Download four small public data sets into .deps/data, for examples and tests
+	@scripts/system.sh
+	@scripts/examples-data.sh
+
+build: setup ## Compile the release binaries evenkeel and evenkeel-worker
+	@echo '==> building $(BIN)/evenkeel and $(BIN)/evenkeel-worker'
+	@$(CARGO) build --locked --release --workspace --bins
+
+quickstart: build ## Run a small synthetic sweep on this machine and write its report
+	@echo '==> running examples/quickstart.yaml'
+	@$(BIN)/evenkeel run examples/quickstart.yaml --out out/quickstart
+
+test: setup data ## Run all tests, also those with real processes and a real etcd
+	@echo '==> building the binaries and the tests'
+	@$(CARGO) build --locked --release --workspace --bins --tests
+	@etcd=$$(scripts/etcd.sh); echo "==> testing (etcd: $$etcd)"; \
+	  ETCD_BIN=$$etcd $(CARGO) test --locked --release --workspace
+
+lint: setup ## Check formatting, clippy (warnings are errors) and the licences of dependencies
+	@echo '==> formatting'
+	@$(CARGO) fmt --all --check
+	@echo '==> clippy'
+	@$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
+	@echo '==> licences'
+	@python3 scripts/licences.py
+
+bench: build ## Measure: trials a second, scheduling, time to recover
+	@echo '==> benchmarks'
+	@etcd=$$(scripts/etcd.sh); \
+	  ETCD_BIN=$$etcd $(CARGO) run --locked --release -p evenkeel-tests --bin bench
+
+clean: ## Delete what was built and the results in out/ (not .deps/: delete that by hand)
+	@echo '==> removing target/ and out/'
+	@$(CARGO) clean
+	@rm -rf out

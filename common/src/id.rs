@@ -1,0 +1,97 @@
+//! Identifiers as types of their own, so that one is never passed for another.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Identifies a sweep: `<name>-<first ten hex digits of the identity hash>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SweepId(String);
+
+/// An identifier that came from outside and is not one.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{found}` is not a sweep id: expected lower-case letters, digits and dashes, 1 to 80 of them")]
+pub struct InvalidSweepId {
+    found: String,
+}
+
+impl SweepId {
+    /// Checks an id that came from outside.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or holds anything but `[a-z0-9-]`: ids become paths in the store.
+    pub fn parse(text: &str) -> Result<Self, InvalidSweepId> {
+        let valid = (1..=80).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !text.starts_with('-');
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidSweepId { found: text.to_owned() }) }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SweepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A BLAKE3 hash of 32 bytes, written as hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl ContentHash {
+    /// Hashes bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The hash as 64 hex digits.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+/// Identifies a trial by what it computes: the first 16 bytes of the hash of its canonical coordinates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrialId(pub [u8; 16]);
+
+impl fmt::Display for TrialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_id_cannot_leave_its_folder() {
+        for bad in ["", "..", "a/b", "A", "-a", "a.b", &"a".repeat(81)] {
+            assert!(SweepId::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert_eq!(SweepId::parse("margin-1a2b").map(|id| id.to_string()), Ok("margin-1a2b".into()));
+    }
+}

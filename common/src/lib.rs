@@ -1,0 +1,29 @@
+//! The pure core that coordinator and worker share.
+//!
+//! Nothing here opens a socket, holds a tensor, reads a clock or draws from a random source:
+//! times and seeds are arguments, files arrive as bytes.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`spec`] | the user's file: parsing with located errors, validation, canonical form, JSON Schema |
+//! | [`grid`] | trial number ⇄ coordinates, in constant time and memory |
+//! | [`trial`] | what one trial is once its coordinates are resolved, its id and its cost |
+//! | [`id`] | newtypes for identifiers |
+//! | [`seed`] | the counter-based generator behind every random number |
+//! | [`table`] | feature files (CSV, Parquet, `.npy`, gzip) from bytes to a checked table |
+//! | [`results`] | what a trial yields, and its Arrow form |
+//! | [`stats`] | streaming statistics |
+
+pub mod grid;
+pub mod id;
+pub mod results;
+pub mod seed;
+pub mod spec;
+pub mod stats;
+pub mod table;
+pub mod trial;
+
+/// Version of the protocol between coordinator, workers and clients. Peers of another version are refused.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Version of everything the store holds. A newer one is refused, an older one is read.
+pub const FORMAT_VERSION: u32 = 1;

@@ -1,0 +1,328 @@
+//! Outcomes as Arrow columns.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, ListBuilder, PrimitiveBuilder, RecordBatch,
+    StringArray, StringDictionaryBuilder, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+
+use super::outcome::{CurvePoint, ExecutionRecord, Measures, Status, TrialOutcome, TrialRecord};
+
+/// Columns of [`Measures`], with how to read and write each: one list for schema, encoder and decoder.
+type Real = (&'static str, fn(&Measures) -> Option<f64>, fn(&mut Measures) -> &mut Option<f64>);
+
+macro_rules! reals {
+    ($($name:ident),* $(,)?) => {
+        &[$((stringify!($name), (|m| m.$name) as fn(&Measures) -> Option<f64>, (|m| &mut m.$name) as fn(&mut Measures) -> &mut Option<f64>)),*]
+    };
+}
+
+pub(crate) const REALS: &[Real] = reals![
+    score, accuracy, train_accuracy, majority, train_loss, eval_loss, margin, trained_margin, weight_distance,
+    weight_norm, direction_residual, loo_mean, loo_max, loo_se, loo_raw_mean, loo_raw_max, loo_flip_rate,
+    loo_loss_change,
+];
+
+type CurveColumn = (&'static str, fn(&CurvePoint) -> f64, fn(&mut CurvePoint) -> &mut f64);
+
+macro_rules! curve_columns {
+    ($($column:literal => $name:ident),* $(,)?) => {
+        &[$(($column, (|p| p.$name) as fn(&CurvePoint) -> f64, (|p| &mut p.$name) as fn(&mut CurvePoint) -> &mut f64)),*]
+    };
+}
+
+const CURVE: &[CurveColumn] = curve_columns![
+    "curve_train_loss" => train_loss, "curve_eval_loss" => eval_loss, "curve_score" => score,
+    "curve_loo_mean" => loo_mean, "curve_direction_residual" => direction_residual,
+];
+
+/// A batch that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not Arrow.
+    #[error("not a readable Arrow stream: {0}")]
+    Arrow(#[from] ArrowError),
+    /// Columns differ.
+    #[error("column `{0}` is missing or of another type")]
+    Column(&'static str),
+    /// A status that does not exist.
+    #[error("row {row} has the unknown status \"{found}\"")]
+    Status {
+        /// Row in the batch.
+        row: usize,
+        /// What it says.
+        found: String,
+    },
+    /// A value that must be there is null.
+    #[error("row {row} has no `{column}`")]
+    Null {
+        /// Row in the batch.
+        row: usize,
+        /// The column.
+        column: &'static str,
+    },
+}
+
+/// The columns of records, on the wire and in segments.
+#[must_use]
+pub fn schema() -> SchemaRef {
+    let list = |name: &str, of: DataType| Field::new(name, DataType::List(Arc::new(Field::new("item", of, true))), true);
+    let word = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let mut fields = vec![
+        Field::new("trial_index", DataType::UInt64, false),
+        Field::new("status", word(), false),
+        Field::new("error", DataType::Utf8, true),
+    ];
+    fields.extend(REALS.iter().map(|(name, ..)| Field::new(*name, DataType::Float64, true)));
+    fields.push(Field::new("loo_count", DataType::UInt32, true));
+    fields.push(list("curve_step", DataType::UInt32));
+    fields.extend(CURVE.iter().map(|(name, ..)| list(name, DataType::Float64)));
+    fields.push(list("predictions", DataType::UInt32));
+    fields.extend([
+        Field::new("attempt", DataType::UInt32, false),
+        Field::new("worker", word(), false),
+        Field::new("device", word(), false),
+        Field::new("started_ms", DataType::Int64, false),
+        Field::new("duration_s", DataType::Float64, false),
+    ]);
+    Arc::new(Schema::new(fields))
+}
+
+/// Turns records into a batch of [`schema`].
+///
+/// # Errors
+/// When Arrow refuses the columns, which would be a mistake in this module.
+pub fn encode(records: &[TrialRecord]) -> Result<RecordBatch, ArrowError> {
+    let outcomes = || records.iter().map(|record| &record.outcome);
+    let executions = || records.iter().map(|record| &record.execution);
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(outcomes().map(|o| o.trial_index).collect::<UInt64Array>()),
+        words(outcomes().map(|o| o.status.name())),
+        Arc::new(outcomes().map(|o| o.error.as_deref()).collect::<StringArray>()),
+    ];
+    for (_, get, _) in REALS {
+        columns.push(Arc::new(outcomes().map(|o| get(&o.measures)).collect::<Float64Array>()));
+    }
+    columns.push(Arc::new(outcomes().map(|o| o.measures.loo_count).collect::<UInt32Array>()));
+    columns.push(lists::<UInt32Type, _>(outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(|p| p.step)))));
+    for (_, get, _) in CURVE {
+        columns.push(lists::<Float64Type, _>(outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(get)))));
+    }
+    columns.push(lists::<UInt32Type, _>(outcomes().map(|o| o.predictions.as_ref().map(|p| p.iter().copied()))));
+    columns.push(Arc::new(executions().map(|e| Some(e.attempt)).collect::<UInt32Array>()));
+    columns.push(words(executions().map(|e| e.worker.as_str())));
+    columns.push(words(executions().map(|e| e.device.as_str())));
+    columns.push(Arc::new(executions().map(|e| Some(e.started_ms)).collect::<Int64Array>()));
+    columns.push(Arc::new(executions().map(|e| Some(e.duration_s)).collect::<Float64Array>()));
+    RecordBatch::try_new(schema(), columns)
+}
+
+fn some_if_any(curve: &[CurvePoint]) -> Option<&[CurvePoint]> {
+    (!curve.is_empty()).then_some(curve)
+}
+
+fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    let mut builder = StringDictionaryBuilder::<Int32Type>::new();
+    for value in values {
+        builder.append_value(value);
+    }
+    Arc::new(builder.finish())
+}
+
+fn lists<P: ArrowPrimitiveType, I: Iterator<Item = P::Native>>(rows: impl Iterator<Item = Option<I>>) -> ArrayRef {
+    let mut builder = ListBuilder::new(PrimitiveBuilder::<P>::new());
+    for row in rows {
+        match row {
+            Some(values) => {
+                builder.values().extend(values.map(Some));
+                builder.append(true);
+            }
+            None => builder.append(false),
+        }
+    }
+    Arc::new(builder.finish())
+}
+
+/// Turns a batch back into records; columns are found by name, so that more may be added.
+///
+/// # Errors
+/// When a column is missing or of another type, or a value that must be there is not.
+pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
+    let index = primitive::<UInt64Type>(batch, "trial_index")?;
+    let status = text(batch, "status")?;
+    let error = text(batch, "error")?;
+    let reals: Vec<_> =
+        REALS.iter().map(|(name, ..)| primitive::<Float64Type>(batch, name)).collect::<Result<_, _>>()?;
+    let loo_count = primitive::<UInt32Type>(batch, "loo_count")?;
+    let steps = list(batch, "curve_step")?;
+    let curves: Vec<_> = CURVE.iter().map(|(name, ..)| list(batch, name)).collect::<Result<_, _>>()?;
+    let predictions = list(batch, "predictions")?;
+    let attempt = primitive::<UInt32Type>(batch, "attempt")?;
+    let worker = text(batch, "worker")?;
+    let device = text(batch, "device")?;
+    let started = primitive::<Int64Type>(batch, "started_ms")?;
+    let duration = primitive::<Float64Type>(batch, "duration_s")?;
+
+    let mut records = Vec::with_capacity(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        let missing = |column| DecodeError::Null { row, column };
+        let status_name = at_text(&status, row).ok_or_else(|| missing("status"))?;
+        let mut measures = Measures { loo_count: at(loo_count, row), ..Measures::default() };
+        for ((_, _, slot), column) in REALS.iter().zip(&reals) {
+            *slot(&mut measures) = at(column, row);
+        }
+        let mut curve: Vec<CurvePoint> = values::<UInt32Type>(steps, row, "curve_step")?
+            .unwrap_or_default()
+            .into_iter()
+            .map(|step| CurvePoint { step, ..CurvePoint::default() })
+            .collect();
+        for ((name, _, slot), column) in CURVE.iter().zip(&curves) {
+            let column = values::<Float64Type>(column, row, name)?.unwrap_or_default();
+            if column.len() != curve.len() {
+                return Err(DecodeError::Column(name));
+            }
+            for (point, value) in curve.iter_mut().zip(column) {
+                *slot(point) = value;
+            }
+        }
+        records.push(TrialRecord {
+            outcome: TrialOutcome {
+                trial_index: at(index, row).ok_or_else(|| missing("trial_index"))?,
+                status: Status::from_name(status_name)
+                    .ok_or_else(|| DecodeError::Status { row, found: status_name.to_owned() })?,
+                error: at_text(&error, row).map(str::to_owned),
+                measures,
+                curve,
+                predictions: values::<UInt32Type>(predictions, row, "predictions")?,
+            },
+            execution: ExecutionRecord {
+                attempt: at(attempt, row).ok_or_else(|| missing("attempt"))?,
+                worker: at_text(&worker, row).unwrap_or_default().to_owned(),
+                device: at_text(&device, row).unwrap_or_default().to_owned(),
+                started_ms: at(started, row).ok_or_else(|| missing("started_ms"))?,
+                duration_s: at(duration, row).ok_or_else(|| missing("duration_s"))?,
+            },
+        });
+    }
+    Ok(records)
+}
+
+fn primitive<'a, P: ArrowPrimitiveType>(
+    batch: &'a RecordBatch,
+    name: &'static str,
+) -> Result<&'a arrow::array::PrimitiveArray<P>, DecodeError> {
+    batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<P>()).ok_or(DecodeError::Column(name))
+}
+
+fn text(batch: &RecordBatch, name: &'static str) -> Result<StringArray, DecodeError> {
+    let column = batch.column_by_name(name).ok_or(DecodeError::Column(name))?;
+    if let Some(dictionary) = column.as_dictionary_opt::<Int32Type>() {
+        let words = dictionary.downcast_dict::<StringArray>().ok_or(DecodeError::Column(name))?;
+        return Ok(words.into_iter().collect());
+    }
+    column.as_string_opt::<i32>().cloned().ok_or(DecodeError::Column(name))
+}
+
+fn list<'a>(batch: &'a RecordBatch, name: &'static str) -> Result<&'a ListArray, DecodeError> {
+    batch.column_by_name(name).and_then(|column| column.as_list_opt::<i32>()).ok_or(DecodeError::Column(name))
+}
+
+fn at<P: ArrowPrimitiveType>(column: &arrow::array::PrimitiveArray<P>, row: usize) -> Option<P::Native> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+fn at_text(column: &StringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+fn values<P: ArrowPrimitiveType>(
+    column: &ListArray,
+    row: usize,
+    name: &'static str,
+) -> Result<Option<Vec<P::Native>>, DecodeError> {
+    if !column.is_valid(row) {
+        return Ok(None);
+    }
+    let items = column.value(row);
+    let items = items.as_primitive_opt::<P>().ok_or(DecodeError::Column(name))?;
+    Ok(Some(items.values().to_vec()))
+}
+
+/// Writes a batch as an Arrow IPC stream.
+///
+/// # Errors
+/// When Arrow cannot write it.
+pub fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut bytes = Vec::new();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut bytes, &batch.schema())?;
+    writer.write(batch)?;
+    writer.finish()?;
+    drop(writer);
+    Ok(bytes)
+}
+
+/// Reads records from an Arrow IPC stream.
+///
+/// # Errors
+/// When it is not one, or not of [`schema`].
+pub fn from_ipc(bytes: &[u8]) -> Result<Vec<TrialRecord>, DecodeError> {
+    let reader = arrow::ipc::reader::StreamReader::try_new(bytes, None)?;
+    let mut records = Vec::new();
+    for batch in reader {
+        records.extend(decode(&batch?)?);
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(index: u64) -> TrialRecord {
+        TrialRecord {
+            outcome: TrialOutcome {
+                trial_index: index,
+                status: if index % 2 == 0 { Status::Completed } else { Status::Failed },
+                error: (index % 2 == 1).then(|| "no such file".to_owned()),
+                measures: Measures {
+                    score: Some(0.5),
+                    loo_count: (index > 2).then_some(20),
+                    loo_mean: None,
+                    ..Measures::default()
+                },
+                curve: (0..index as u32).map(|step| CurvePoint { step, train_loss: 0.25, ..Default::default() }).collect(),
+                predictions: (index == 1).then(|| vec![0, 1, 1]),
+            },
+            execution: ExecutionRecord {
+                attempt: 2,
+                worker: "w".into(),
+                device: "cpu".into(),
+                started_ms: 5,
+                duration_s: 0.125,
+            },
+        }
+    }
+
+    #[test]
+    fn records_survive_the_wire_unchanged() {
+        let records: Vec<TrialRecord> = (0..5).map(record).collect();
+        let bytes = to_ipc(&encode(&records).expect("encode")).expect("ipc");
+        assert_eq!(from_ipc(&bytes).expect("decode"), records);
+    }
+
+    #[test]
+    fn bytes_from_outside_that_are_no_records_are_refused_without_a_panic() {
+        let bytes = to_ipc(&encode(&[record(4)]).expect("encode")).expect("ipc");
+        for length in (0..bytes.len()).step_by(97) {
+            let _ = from_ipc(&bytes[..length]);
+        }
+        let batch = encode(&[record(4)]).expect("encode");
+        let fewer = batch.project(&[0, 1]).expect("project");
+        assert!(matches!(decode(&fewer), Err(DecodeError::Column("error"))));
+    }
+}

@@ -1,0 +1,135 @@
+//! A trial's outcome as plain data.
+
+/// How a trial ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Trained to the end.
+    Completed,
+    /// The loss or the weights became NaN or infinite: a result, never retried.
+    Diverged,
+    /// Could not be run; `error` says why.
+    Failed,
+}
+
+impl Status {
+    /// Its name in results.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Diverged => "diverged",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// From its name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Completed, Self::Diverged, Self::Failed].into_iter().find(|status| status.name() == name)
+    }
+}
+
+/// The numbers of a trial. All `None` where they do not apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measures {
+    /// The score: accuracy on the test set for head tuning, in [0, 1].
+    pub score: Option<f64>,
+    /// Accuracy on the test set, in [0, 1].
+    pub accuracy: Option<f64>,
+    /// Accuracy on the training set, in [0, 1].
+    pub train_accuracy: Option<f64>,
+    /// Share of the most frequent class in the test set: what a constant prediction scores.
+    pub majority: Option<f64>,
+    /// Mean cross-entropy on the training set, in nats.
+    pub train_loss: Option<f64>,
+    /// Mean cross-entropy on the test set, in nats.
+    pub eval_loss: Option<f64>,
+    /// Exact hard margin γ of the training set (features as trained on, bias as a constant feature);
+    /// none when it is not linearly separable.
+    pub margin: Option<f64>,
+    /// Smallest geometric margin of the trained head on the training set (negative if a point is misclassified).
+    pub trained_margin: Option<f64>,
+    /// ‖w_T − w_0‖.
+    pub weight_distance: Option<f64>,
+    /// ‖w_T‖.
+    pub weight_norm: Option<f64>,
+    /// ‖w_T/‖w_T‖ − ŵ/‖ŵ‖‖, distance of the direction to the hard-margin one.
+    pub direction_residual: Option<f64>,
+    /// Mean over refits of the distance between directions w/‖w‖ with and without a point.
+    pub loo_mean: Option<f64>,
+    /// Greatest such distance.
+    pub loo_max: Option<f64>,
+    /// Standard error of `loo_mean`.
+    pub loo_se: Option<f64>,
+    /// Mean distance between raw weights.
+    pub loo_raw_mean: Option<f64>,
+    /// Greatest distance between raw weights.
+    pub loo_raw_max: Option<f64>,
+    /// Share of left-out points whose predicted class changed.
+    pub loo_flip_rate: Option<f64>,
+    /// Mean rise of the loss at the left-out point, in nats.
+    pub loo_loss_change: Option<f64>,
+    /// Number of refits.
+    pub loo_count: Option<u32>,
+}
+
+/// One point of a trial's curve.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CurvePoint {
+    /// Steps done.
+    pub step: u32,
+    /// Mean cross-entropy on the training set, in nats.
+    pub train_loss: f64,
+    /// Mean cross-entropy on the test set, in nats.
+    pub eval_loss: f64,
+    /// Score on the test set.
+    pub score: f64,
+    /// Mean leave-one-out distance of directions; NaN without refits.
+    pub loo_mean: f64,
+    /// Distance of the direction to the hard-margin one; NaN where that is unknown.
+    pub direction_residual: f64,
+}
+
+/// Predicted classes on the test set, in its order.
+pub type Prediction = Vec<u32>;
+
+/// What a worker reports of one trial. Only what is deterministic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialOutcome {
+    /// Its number in the grid.
+    pub trial_index: u64,
+    /// How it ended.
+    pub status: Status,
+    /// Why it failed, when it did.
+    pub error: Option<String>,
+    /// Its numbers.
+    pub measures: Measures,
+    /// Its curve, at the strategy's checkpoints and at the end.
+    pub curve: Vec<CurvePoint>,
+    /// Its predictions, when the sweep keeps them.
+    pub predictions: Option<Prediction>,
+}
+
+/// How a trial was run: what is not deterministic, kept apart from results.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExecutionRecord {
+    /// Which attempt gave the result, from 1.
+    pub attempt: u32,
+    /// Id of the worker.
+    pub worker: String,
+    /// Its device and CPU model.
+    pub device: String,
+    /// Start of its pack, milliseconds since the Unix epoch.
+    pub started_ms: i64,
+    /// Its share of the pack's duration, in seconds.
+    pub duration_s: f64,
+}
+
+/// A row of a segment: outcome and execution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialRecord {
+    /// What was computed.
+    pub outcome: TrialOutcome,
+    /// How.
+    pub execution: ExecutionRecord,
+}
