@@ -1,13 +1,14 @@
 //! Identifiers as types of their own, so that one is never passed for another.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// Identifies a sweep: `<name>-<first ten hex digits of the identity hash>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SweepId(String);
+pub struct SweepId(Arc<str>);
 
 /// An identifier that came from outside and is not one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl SweepId {
         let valid = (1..=80).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-');
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidSweepId { found: text.to_owned() }) }
+        if valid { Ok(Self(Arc::from(text))) } else { Err(InvalidSweepId { found: text.to_owned() }) }
     }
 
     /// The id as text.

@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`failure`] | kinds of failure and what each means for the trials |
 //! | [`spec`] | the user's file: parsing with located errors, validation, canonical form, JSON Schema |
 //! | [`grid`] | trial number ⇄ coordinates, in constant time and memory |
 //! | [`trial`] | what one trial is once its coordinates are resolved, its id and its cost |
@@ -14,6 +15,7 @@
 //! | [`results`] | what a trial yields, and its Arrow form |
 //! | [`stats`] | streaming statistics |
 
+pub mod failure;
 pub mod grid;
 pub mod id;
 pub mod results;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::failure::FailureKind;
-use super::ids::{PackId, SweepId, WorkerId};
+use evenkeel_common::failure::FailureKind;
+use super::ids::{PackId, WorkerId};
+use evenkeel_common::id::SweepId;
 use super::sweep::SweepState;
 use super::trials::TrialSet;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 
-use super::failure::FailureKind;
-use super::ids::{PackId, SweepId, WorkerId};
+use evenkeel_common::failure::FailureKind;
+use super::ids::{PackId, WorkerId};
+use evenkeel_common::id::SweepId;
 use super::trials::TrialSet;
 
 /// All the scheduler knows about a sweep's grid. Answers must not change while the sweep lives.

@@ -41,11 +41,6 @@ text_id! {
     WorkerId
 }
 
-text_id! {
-    /// A sweep.
-    SweepId
-}
-
 /// One dispatch of one set of trials to one worker. A retry, a half and a speculative twin each get
 /// a new id, so an id never stands for two executions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

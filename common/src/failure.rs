@@ -38,6 +38,7 @@ pub enum Disposition {
 
 impl FailureKind {
     /// What to do about a failure of this kind.
+    #[must_use]
     pub fn disposition(self) -> Disposition {
         match self {
             FailureKind::Transient => Disposition::Retry,
@@ -48,7 +49,25 @@ impl FailureKind {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Transient,
+        Self::OutOfMemory,
+        Self::Data,
+        Self::Permanent,
+        Self::WorkerCrashed,
+        Self::Cancelled,
+        Self::WorkerDraining,
+    ];
+
+    /// From its name; `None` for one that a newer peer may know.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The name used in records and on the wire.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             FailureKind::Transient => "transient",
