@@ -28,7 +28,7 @@ pub(crate) const REALS: &[Real] = reals![
     loo_loss_change,
 ];
 
-type CurveColumn = (&'static str, fn(&CurvePoint) -> f64, fn(&mut CurvePoint) -> &mut f64);
+pub(super) type CurveColumn = (&'static str, fn(&CurvePoint) -> f64, fn(&mut CurvePoint) -> &mut f64);
 
 macro_rules! curve_columns {
     ($($column:literal => $name:ident),* $(,)?) => {
@@ -36,7 +36,7 @@ macro_rules! curve_columns {
     };
 }
 
-const CURVE: &[CurveColumn] = curve_columns![
+pub(super) const CURVE: &[CurveColumn] = curve_columns![
     "curve_train_loss" => train_loss, "curve_eval_loss" => eval_loss, "curve_score" => score,
     "curve_loo_mean" => loo_mean, "curve_direction_residual" => direction_residual,
 ];
@@ -91,6 +91,17 @@ pub fn schema() -> SchemaRef {
         Field::new("duration_s", DataType::Float64, false),
     ]);
     Arc::new(Schema::new(fields))
+}
+
+/// The name of a column of [`schema`] as errors hold it.
+pub(super) fn static_name(name: &str) -> &'static str {
+    let reals = REALS.iter().map(|(name, ..)| *name);
+    let curve = CURVE.iter().map(|(name, ..)| *name);
+    let others = [
+        "trial_index", "status", "error", "loo_count", "curve_step", "predictions", "attempt", "worker", "device",
+        "started_ms", "duration_s",
+    ];
+    reals.chain(curve).chain(others).find(|known| *known == name).unwrap_or("(unknown)")
 }
 
 /// Turns records into a batch of [`schema`].
@@ -212,7 +223,7 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
     Ok(records)
 }
 
-fn primitive<'a, P: ArrowPrimitiveType>(
+pub(super) fn primitive<'a, P: ArrowPrimitiveType>(
     batch: &'a RecordBatch,
     name: &'static str,
 ) -> Result<&'a arrow::array::PrimitiveArray<P>, DecodeError> {
@@ -228,7 +239,7 @@ fn text(batch: &RecordBatch, name: &'static str) -> Result<StringArray, DecodeEr
     column.as_string_opt::<i32>().cloned().ok_or(DecodeError::Column(name))
 }
 
-fn list<'a>(batch: &'a RecordBatch, name: &'static str) -> Result<&'a ListArray, DecodeError> {
+pub(super) fn list<'a>(batch: &'a RecordBatch, name: &'static str) -> Result<&'a ListArray, DecodeError> {
     batch.column_by_name(name).and_then(|column| column.as_list_opt::<i32>()).ok_or(DecodeError::Column(name))
 }
 

@@ -1,0 +1,294 @@
+//! Sweeps in the store: what was submitted, how it stands, and what is done.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use evenkeel_common::FORMAT_VERSION;
+use evenkeel_common::grid::FeatureInfo;
+use evenkeel_common::id::SweepId;
+use evenkeel_common::results::{Status, TrialRecord};
+use roaring::RoaringTreemap;
+use serde::{Deserialize, Serialize};
+
+use super::segment::{read_records, read_trials};
+use super::{Store, StoreError};
+use crate::core::StatusCounts;
+
+/// `spec.json`: what was submitted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SweepRecord {
+    /// Version of the store's format.
+    pub format_version: u32,
+    /// Its id.
+    pub sweep_id: SweepId,
+    /// When it was submitted first, in milliseconds since the Unix epoch.
+    pub submitted_ms: i64,
+    /// The canonical spec.
+    pub spec: serde_json::Value,
+    /// Its feature datasets, in the spec's order.
+    pub features: Vec<FeatureRecord>,
+}
+
+/// A feature dataset of a sweep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FeatureRecord {
+    /// What was found in it.
+    pub info: FeatureInfo,
+    /// Name of its file among `data/`.
+    pub file: String,
+    /// Name of its labels file among `data/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+}
+
+/// How a sweep stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredState {
+    /// To be worked on.
+    #[default]
+    Running,
+    /// Waits for the user.
+    Paused,
+    /// Every trial is accounted for.
+    Completed,
+    /// Given up by the user.
+    Cancelled,
+}
+
+/// `state/<epoch>-<seq>.json`: a transition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StateRecord {
+    /// Version of the store's format.
+    pub format_version: u32,
+    /// The state from here on.
+    pub state: StoredState,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Time spent running until then, in seconds.
+    pub seconds: f64,
+    /// Failed rows of all segments before this transition no longer count: they are to be tried again.
+    #[serde(default)]
+    pub retries_failed: bool,
+}
+
+/// A sweep as the store has it.
+#[derive(Debug)]
+pub struct LoadedSweep {
+    /// What was submitted.
+    pub record: SweepRecord,
+    /// How it stands.
+    pub state: StoredState,
+    /// Time spent running, in seconds.
+    pub seconds: f64,
+    /// Trials that count.
+    pub done: RoaringTreemap,
+    /// Those of them that failed.
+    pub failed: RoaringTreemap,
+    /// How they ended.
+    pub counts: StatusCounts,
+}
+
+/// Names objects of one leader in the order they were written.
+#[derive(Debug)]
+pub struct Sequence {
+    epoch: u64,
+    next: AtomicU64,
+}
+
+impl Sequence {
+    /// The names of a leader.
+    #[must_use]
+    pub fn new(epoch: u64) -> Self {
+        Self { epoch, next: AtomicU64::new(1) }
+    }
+
+    /// The next name, `<epoch>-<seq>`, padded so that names sort as numbers do.
+    pub fn next_name(&self) -> String {
+        format!("{:016}-{:08}", self.epoch, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Store {
+    /// Records a sweep. Returns false when the same was recorded before.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn create_sweep(&self, record: &SweepRecord) -> Result<bool, StoreError> {
+        let path = format!("sweeps/{}/spec.json", record.sweep_id);
+        let bytes = serde_json::to_vec_pretty(record).unwrap_or_default();
+        match self.create(&path, bytes.into()).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Exists { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ids of all sweeps.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn sweep_ids(&self) -> Result<Vec<SweepId>, StoreError> {
+        // A folder that is not an id is somebody else's.
+        Ok(self.folders("sweeps").await?.iter().filter_map(|name| SweepId::parse(name).ok()).collect())
+    }
+
+    /// What was submitted.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable or of a newer version.
+    pub async fn read_sweep(&self, id: &SweepId) -> Result<SweepRecord, StoreError> {
+        let path = format!("sweeps/{id}/spec.json");
+        let record: SweepRecord = parse(&path, &self.read(&path).await?)?;
+        check_version(&path, record.format_version)?;
+        if record.sweep_id != *id {
+            return Err(StoreError::Corrupt { path, reason: format!("it is about {}", record.sweep_id) });
+        }
+        Ok(record)
+    }
+
+    /// Records a transition.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn write_state(&self, id: &SweepId, name: &str, record: &StateRecord) -> Result<(), StoreError> {
+        let bytes: Bytes = serde_json::to_vec(record).unwrap_or_default().into();
+        self.create(&format!("sweeps/{id}/state/{name}.json"), bytes).await
+    }
+
+    /// Loads what is known of a sweep: which trials count and how they ended.
+    ///
+    /// # Errors
+    /// When something of it is missing, unreadable or of a newer version.
+    pub async fn load_sweep(&self, id: &SweepId) -> Result<LoadedSweep, StoreError> {
+        let record = self.read_sweep(id).await?;
+        let (last, retried) = self.states(id).await?;
+        let mut done = RoaringTreemap::new();
+        let mut failed = RoaringTreemap::new();
+        let mut counts = StatusCounts::default();
+        for name in self.segment_names(id).await? {
+            let void = retried.as_deref().is_some_and(|retried| name.as_str() < retried);
+            for (trial, status) in read_trials(self, &segment_path(id, &name)).await? {
+                if (void && status == Status::Failed) || !done.insert(trial) {
+                    continue;
+                }
+                match status {
+                    Status::Completed => counts.completed += 1,
+                    Status::Diverged => counts.diverged += 1,
+                    Status::Failed => {
+                        counts.failed += 1;
+                        failed.insert(trial);
+                    }
+                }
+            }
+        }
+        let (state, seconds) = last.map_or((StoredState::Running, 0.0), |last| (last.state, last.seconds));
+        Ok(LoadedSweep { record, state, seconds, done, failed, counts })
+    }
+
+    /// Gives all records of a sweep in the order of their trials, a window at a time, one record a trial.
+    ///
+    /// # Errors
+    /// Those of the store and of `each`.
+    pub async fn for_each_window<E: From<StoreError>>(
+        &self,
+        id: &SweepId,
+        mut each: impl AsyncFnMut(Vec<TrialRecord>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        /// Trials a window spans at most, so that memory does not grow with the sweep.
+        const WINDOW: u64 = 100_000;
+
+        let (_, retried) = self.states(id).await?;
+        let mut segments = Vec::new();
+        for name in self.segment_names(id).await? {
+            let trials = read_trials(self, &segment_path(id, &name)).await?;
+            let bounds = (trials.iter().map(|(t, _)| *t).min(), trials.iter().map(|(t, _)| *t).max());
+            if let (Some(first), Some(last)) = bounds {
+                segments.push((name, first, last));
+            }
+        }
+        let end = segments.iter().map(|(_, _, last)| *last).max().map_or(0, |last| last + 1);
+        let mut start = 0;
+        // Segments of earlier windows that reach into the next one are not read again.
+        let mut kept: HashMap<String, Vec<TrialRecord>> = HashMap::new();
+        while start < end {
+            let stop = start.saturating_add(WINDOW);
+            let mut rows: HashMap<u64, TrialRecord> = HashMap::new();
+            for (name, first, last) in &segments {
+                if *first >= stop || *last < start {
+                    continue;
+                }
+                let records = match kept.remove(name) {
+                    Some(records) => records,
+                    None => read_records(self, &segment_path(id, name)).await?,
+                };
+                let void = retried.as_ref().is_some_and(|retried| name < retried);
+                let mut later = Vec::new();
+                for record in records {
+                    let trial = record.outcome.trial_index;
+                    if trial >= stop {
+                        later.push(record);
+                    } else if trial >= start && !(void && record.outcome.status == Status::Failed) {
+                        rows.entry(trial).or_insert(record);
+                    }
+                }
+                if !later.is_empty() {
+                    kept.insert(name.clone(), later);
+                }
+            }
+            let mut rows: Vec<TrialRecord> = rows.into_values().collect();
+            rows.sort_unstable_by_key(|record| record.outcome.trial_index);
+            each(rows).await?;
+            start = stop;
+        }
+        Ok(())
+    }
+
+    /// The last transition, and the name of the last one that voided failures.
+    async fn states(&self, id: &SweepId) -> Result<(Option<StateRecord>, Option<String>), StoreError> {
+        let folder = format!("sweeps/{id}/state");
+        let (mut last, mut retried) = (None, None);
+        for file in self.list(&folder).await? {
+            let Some(name) = file.strip_suffix(".json") else { continue };
+            let path = format!("{folder}/{file}");
+            let record: StateRecord = parse(&path, &self.read(&path).await?)?;
+            check_version(&path, record.format_version)?;
+            if record.retries_failed {
+                retried = Some(name.to_owned());
+            }
+            last = Some(record);
+        }
+        Ok((last, retried))
+    }
+
+    async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {
+        let files = self.list(&format!("sweeps/{id}/segments")).await?;
+        Ok(files.iter().filter_map(|file| file.strip_suffix(".parquet").map(str::to_owned)).collect())
+    }
+}
+
+/// Path of a segment.
+#[must_use]
+pub fn segment_path(id: &SweepId, name: &str) -> String {
+    format!("sweeps/{id}/segments/{name}.parquet")
+}
+
+/// Path of a feature file.
+#[must_use]
+pub fn data_path(hash: &str) -> String {
+    format!("data/{hash}")
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(path: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| StoreError::Corrupt { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn check_version(path: &str, version: u32) -> Result<(), StoreError> {
+    if version > FORMAT_VERSION {
+        let reason = format!("it has format version {version}, this program knows up to {FORMAT_VERSION}");
+        return Err(StoreError::Corrupt { path: path.to_owned(), reason });
+    }
+    Ok(())
+}
