@@ -14,11 +14,15 @@
 //! | [`table`] | feature files (CSV, Parquet, `.npy`, gzip) from bytes to a checked table |
 //! | [`results`] | what a trial yields, and its Arrow form |
 //! | [`stats`] | streaming statistics |
+//!
+//! The feature `runtime` adds the one part that does touch the world, shared by both programs.
 
 pub mod failure;
 pub mod grid;
 pub mod id;
 pub mod results;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod seed;
 pub mod spec;
 pub mod stats;

@@ -1,1 +1,29 @@
-//! placeholder
+//! The coordinator of Evenkeel and its command line.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`core`] | the scheduler: pure, events in, actions out |
+//! | [`driver`] | the one loop around it: carries actions out |
+//! | [`dispatch`] | one stream to each worker |
+//! | [`membership`] | who is alive: etcd, or heartbeats |
+//! | [`leadership`] | who leads, and under which epoch |
+//! | [`store`] | what is true: immutable objects in a directory or S3 |
+//! | [`submission`] | from a spec and its files to a checked sweep |
+//! | [`collect`], [`export`], [`report`] | from segments to the output directory |
+//! | [`rpc`], [`http`], [`server`] | what is served, and the whole put together |
+//! | [`cli`] | the commands |
+
+pub mod cli;
+pub mod collect;
+pub mod core;
+pub mod dispatch;
+pub mod driver;
+pub mod export;
+pub mod http;
+pub mod leadership;
+pub mod membership;
+pub mod report;
+pub mod rpc;
+pub mod server;
+pub mod store;
+pub mod submission;

@@ -1,1 +1,9 @@
-//! placeholder
+//! What the end-to-end tests share: the real programs, started, watched and killed by pid.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`process`] | programs under test, which die with the test |
+//! | [`results`] | output directories, compared row by row |
+
+pub mod process;
+pub mod results;

@@ -1,1 +1,150 @@
-//! placeholder
+//! The worker of Evenkeel: the only crate that links libtorch.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`core`] | pure: which pack runs where, which results wait for acknowledgement |
+//! | [`hub`] | the one loop: orders to slots, reports to the coordinator |
+//! | [`executor`] | one thread a slot, which owns its engine |
+//! | [`engine`] | training: heads on features, many trials in one matrix product |
+//! | [`data`] | synthetic datasets and splits of feature files |
+//! | [`device`] | CPU or CUDA |
+//! | [`sweeps`] | the sweeps the coordinator announced, with their files |
+//! | [`rpc`], [`registration`], [`http`] | what is served, and saying that one is there |
+//! | [`config`] | the command line |
+
+pub mod config;
+pub mod core;
+pub mod data;
+pub mod device;
+pub mod engine;
+pub mod executor;
+pub mod http;
+pub mod hub;
+pub mod registration;
+pub mod rpc;
+pub mod sweeps;
+
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use evenkeel_common::PROTOCOL_VERSION;
+use evenkeel_common::id::ContentHash;
+use evenkeel_common::runtime::{LogFormat, WorkerRecord, init_logging, now_ms};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Args, LogFormatArg, advertised};
+use crate::device::Device;
+use crate::executor::Executor;
+use crate::hub::{Hub, HubEnd, Input};
+
+/// Runs a worker until it is told to leave.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    let format = if args.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
+    init_logging("info", format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads: {error}");
+            return ExitCode::from(3);
+        }
+    };
+    let outcome = runtime.block_on(serve(args));
+    // A pack that still runs has no one to report to: its thread ends with the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<device::DeviceError>() { 2 } else { 3 })
+        }
+    }
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let device = Device::parse(&args.device)?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", args.listen))?;
+    let http = TcpListener::bind(args.http)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", args.http))?;
+    let host = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".to_owned());
+    let name = args.name.clone().unwrap_or_else(|| host.clone());
+    let listening = listener.local_addr()?;
+    let record = WorkerRecord {
+        id: unique_id(&name, &host),
+        address: args.advertise.clone().unwrap_or_else(|| advertised(listening, &host)),
+        protocol_version: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        slots: args.slots,
+        device: device.describe(),
+        started_ms: now_ms(),
+    };
+    record.check().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+    tracing::info!(worker.id = %record.id, address = %record.address, device = %record.device, slots = record.slots, "worker starting");
+
+    let (reports, report_inbox) = mpsc::channel(64);
+    let executors = (0..record.slots as usize)
+        .map(|slot| Executor::start(slot, device.clone(), record.id.clone(), reports.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (inputs, input_inbox) = mpsc::channel(64);
+    let (hub, status) = Hub::new(record.clone(), executors, args.grace());
+    let mut hub = tokio::spawn(hub.run(input_inbox, report_inbox));
+    tokio::spawn(rpc::serve(listener, inputs.clone()));
+    tokio::spawn(async move { axum::serve(http, http::router(status)).await });
+    let stop = CancellationToken::new();
+    let mut registration = tokio::spawn(registration::keep(args.registry(), record, stop.clone()));
+    if args.exit_with_parent {
+        leave_with_parent();
+    }
+
+    let end = loop {
+        tokio::select! {
+            _ = terminate.recv() => inputs.send(Input::Drain).await?,
+            _ = interrupt.recv() => inputs.send(Input::Drain).await?,
+            end = &mut hub => break end?,
+            refused = &mut registration => {
+                if let Err(refused) = refused? {
+                    anyhow::bail!(refused);
+                }
+                anyhow::bail!("registration ended by itself");
+            }
+        }
+    };
+    stop.cancel();
+    // Leaving the registry is a courtesy: the lease runs out in any case.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(2), registration).await;
+    match end {
+        HubEnd::Drained => tracing::info!("worker stopped, everything is handed over"),
+        HubEnd::GraceOver => tracing::warn!("worker stopped before everything was acknowledged; it will run again elsewhere"),
+        HubEnd::Poisoned(reason) => anyhow::bail!("the device is unusable until this process starts anew: {reason}"),
+    }
+    Ok(())
+}
+
+/// An id that no other process has: a worker that starts again is another worker.
+fn unique_id(name: &str, host: &str) -> String {
+    let clean: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .take(80)
+        .collect();
+    let nonce = ContentHash::of(format!("{host} {} {:?}", std::process::id(), std::time::SystemTime::now()).as_bytes());
+    format!("{clean}-{}", nonce.to_hex().get(..8).unwrap_or_default())
+}
+
+/// Ends the process when whoever started it is gone: its end of standard input closes with it, however it died.
+fn leave_with_parent() {
+    std::thread::spawn(|| {
+        let mut sink = [0; 64];
+        let mut stdin = std::io::stdin();
+        while !matches!(stdin.read(&mut sink), Ok(0) | Err(_)) {}
+        std::process::exit(0);
+    });
+}

@@ -94,6 +94,12 @@ pub struct SpecError {
 }
 
 impl SpecError {
+    /// A spec file that cannot be read; `reason` is what the system said.
+    #[must_use]
+    pub fn unreadable(file: &str, reason: &str) -> Self {
+        Self { file: file.to_owned(), problem: Problem::field("", format!("cannot be read: {reason}")) }
+    }
+
     /// The line of the problem, from 1.
     #[must_use]
     pub fn line(&self) -> Option<u64> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use evenkeel_common::failure::FailureKind;
 use super::ids::{PackId, WorkerId};
-use evenkeel_common::id::SweepId;
 use super::sweep::SweepState;
 use super::trials::TrialSet;
+use evenkeel_common::failure::FailureKind;
+use evenkeel_common::id::SweepId;
 
 /// An order to the driver. Orders are carried out in the order given.
 #[derive(Clone, Debug, PartialEq)]

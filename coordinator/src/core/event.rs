@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 
-use evenkeel_common::failure::FailureKind;
 use super::ids::{PackId, WorkerId};
-use evenkeel_common::id::SweepId;
 use super::trials::TrialSet;
+use evenkeel_common::failure::FailureKind;
+use evenkeel_common::id::SweepId;
 
 /// All the scheduler knows about a sweep's grid. Answers must not change while the sweep lives.
 pub trait SweepShape: Send + Sync {
@@ -81,6 +81,11 @@ pub enum Event {
     },
     /// The user cancelled a sweep.
     SweepCancelled {
+        /// The sweep.
+        sweep: SweepId,
+    },
+    /// A sweep that has ended is to be forgotten: it will be added anew, as the store has it by then.
+    SweepRemoved {
         /// The sweep.
         sweep: SweepId,
     },
@@ -177,6 +182,7 @@ impl fmt::Debug for Event {
             Event::SweepPaused { sweep } => write!(f, "SweepPaused({sweep})"),
             Event::SweepResumed { sweep } => write!(f, "SweepResumed({sweep})"),
             Event::SweepCancelled { sweep } => write!(f, "SweepCancelled({sweep})"),
+            Event::SweepRemoved { sweep } => write!(f, "SweepRemoved({sweep})"),
             Event::FailedRetried { sweep, trials } => write!(f, "FailedRetried({sweep}, {})", trials.len()),
             Event::WorkerJoined { worker, slots, .. } => write!(f, "WorkerJoined({worker}, {slots})"),
             Event::WorkerGone { worker, reason } => write!(f, "WorkerGone({worker}, {reason:?})"),

@@ -37,7 +37,7 @@ pub(super) struct Taken {
 /// Costs come from outside: a broken one must neither stop nor fill a pack.
 fn cost_of(shape: &dyn SweepShape, trial: u64) -> f64 {
     let cost = shape.cost(trial);
-    if cost.is_finite() && cost > 0.0 { cost } else { 1.0 }
+    if cost.is_finite() && cost > 0.0 { cost.min(1e30) } else { 1.0 }
 }
 
 fn run_end(shape: &dyn SweepShape, trial: u64) -> u64 {

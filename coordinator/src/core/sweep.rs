@@ -47,6 +47,8 @@ pub(super) struct History {
     /// is alone has `max_attempts`. A half starts with one, so that the search for a poison trial among
     /// n takes about log2(n) steps and not twice as many; a trial that became alone starts with none.
     pub strikes: u32,
+    /// How many workers in a row were lost or died while running them.
+    pub deaths: u32,
     /// Where they failed last.
     pub suspect: Option<WorkerId>,
 }
@@ -121,8 +123,12 @@ impl Sweep {
         sweep
     }
 
-    /// Whether any trial waits, be it in a back-off.
-    pub fn has_pending(&self) -> bool {
+    /// Whether it takes part in the sharing of workers: any trial waits, be it in a back-off.
+    pub fn is_active(&self) -> bool {
+        self.state == SweepState::Running && self.has_pending()
+    }
+
+    fn has_pending(&self) -> bool {
         self.cursor < self.total || !self.returned.is_empty() || !self.parts.is_empty()
     }
 
@@ -184,8 +190,11 @@ impl Sweep {
         self.counts.completed += counts.completed;
         self.counts.diverged += counts.diverged;
         self.counts.failed += counts.failed;
-        let unexpected =
-            if fresh.remove_from(&mut self.awaiting) == fresh.len() { TrialSet::new() } else { fresh.clone() };
+        let unexpected = if fresh.remove_from(&mut self.awaiting) == fresh.len() {
+            TrialSet::new()
+        } else {
+            fresh.clone()
+        };
         fresh.insert_into(&mut self.done);
         unexpected
     }

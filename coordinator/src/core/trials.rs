@@ -18,7 +18,8 @@ impl TrialSet {
 
     /// The set of the trials in any of `ranges`, which may overlap and come in any order.
     pub fn from_ranges(ranges: impl IntoIterator<Item = Range<u64>>) -> TrialSet {
-        let mut sorted: Vec<Range<u64>> = ranges.into_iter().filter(|range| range.start < range.end).collect();
+        let mut sorted: Vec<Range<u64>> =
+            ranges.into_iter().filter(|range| range.start < range.end).collect();
         sorted.sort_unstable_by_key(|range| range.start);
         let mut set = TrialSet::new();
         for range in sorted {
@@ -138,8 +139,7 @@ impl TrialSet {
 
     /// Whether the sets have a trial in common.
     pub fn overlaps(&self, other: &TrialSet) -> bool {
-        let (few, many) =
-            if self.ranges.len() <= other.ranges.len() { (self, other) } else { (other, self) };
+        let (few, many) = if self.ranges.len() <= other.ranges.len() { (self, other) } else { (other, self) };
         few.ranges.iter().any(|range| many.overlapping(range).next().is_some())
     }
 

@@ -15,7 +15,7 @@ mod sweeps;
 mod writer;
 
 pub use segment::{SegmentTrials, read_records, read_trials, to_parquet};
-pub use sweeps::{FeatureRecord, LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, data_path, segment_path};
+pub use sweeps::{FeatureRecord, LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path, segment_path};
 pub use writer::{Segment, WriteEvent, Writer};
 
 use std::path::PathBuf;

@@ -68,9 +68,33 @@ pub struct StateRecord {
     pub at_ms: i64,
     /// Time spent running until then, in seconds.
     pub seconds: f64,
+    /// How its trials had ended, for a sweep that has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<StoredCounts>,
     /// Failed rows of all segments before this transition no longer count: they are to be tried again.
     #[serde(default)]
     pub retries_failed: bool,
+}
+
+/// Trials by how they ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the statuses of results")]
+pub struct StoredCounts {
+    pub completed: u64,
+    pub diverged: u64,
+    pub failed: u64,
+}
+
+impl From<StatusCounts> for StoredCounts {
+    fn from(counts: StatusCounts) -> Self {
+        Self { completed: counts.completed, diverged: counts.diverged, failed: counts.failed }
+    }
+}
+
+impl From<StoredCounts> for StatusCounts {
+    fn from(counts: StoredCounts) -> Self {
+        Self { completed: counts.completed, diverged: counts.diverged, failed: counts.failed }
+    }
 }
 
 /// A sweep as the store has it.
@@ -187,66 +211,31 @@ impl Store {
         Ok(LoadedSweep { record, state, seconds, done, failed, counts })
     }
 
-    /// Gives all records of a sweep in the order of their trials, a window at a time, one record a trial.
+    /// All records of a sweep, to be read window by window.
     ///
     /// # Errors
-    /// Those of the store and of `each`.
-    pub async fn for_each_window<E: From<StoreError>>(
-        &self,
-        id: &SweepId,
-        mut each: impl AsyncFnMut(Vec<TrialRecord>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        /// Trials a window spans at most, so that memory does not grow with the sweep.
-        const WINDOW: u64 = 100_000;
-
+    /// When the store does not give which trials its segments hold.
+    pub async fn windows(&self, id: &SweepId) -> Result<Windows, StoreError> {
         let (_, retried) = self.states(id).await?;
         let mut segments = Vec::new();
         for name in self.segment_names(id).await? {
-            let trials = read_trials(self, &segment_path(id, &name)).await?;
+            let path = segment_path(id, &name);
+            let trials = read_trials(self, &path).await?;
             let bounds = (trials.iter().map(|(t, _)| *t).min(), trials.iter().map(|(t, _)| *t).max());
             if let (Some(first), Some(last)) = bounds {
-                segments.push((name, first, last));
+                let void_failures = retried.as_ref().is_some_and(|retried| name < *retried);
+                segments.push(WindowSegment { path, first, last, void_failures, left: None });
             }
         }
-        let end = segments.iter().map(|(_, _, last)| *last).max().map_or(0, |last| last + 1);
-        let mut start = 0;
-        // Segments of earlier windows that reach into the next one are not read again.
-        let mut kept: HashMap<String, Vec<TrialRecord>> = HashMap::new();
-        while start < end {
-            let stop = start.saturating_add(WINDOW);
-            let mut rows: HashMap<u64, TrialRecord> = HashMap::new();
-            for (name, first, last) in &segments {
-                if *first >= stop || *last < start {
-                    continue;
-                }
-                let records = match kept.remove(name) {
-                    Some(records) => records,
-                    None => read_records(self, &segment_path(id, name)).await?,
-                };
-                let void = retried.as_ref().is_some_and(|retried| name < retried);
-                let mut later = Vec::new();
-                for record in records {
-                    let trial = record.outcome.trial_index;
-                    if trial >= stop {
-                        later.push(record);
-                    } else if trial >= start && !(void && record.outcome.status == Status::Failed) {
-                        rows.entry(trial).or_insert(record);
-                    }
-                }
-                if !later.is_empty() {
-                    kept.insert(name.clone(), later);
-                }
-            }
-            let mut rows: Vec<TrialRecord> = rows.into_values().collect();
-            rows.sort_unstable_by_key(|record| record.outcome.trial_index);
-            each(rows).await?;
-            start = stop;
-        }
-        Ok(())
+        let end = segments.iter().map(|segment| segment.last + 1).max().unwrap_or(0);
+        Ok(Windows { store: self.clone(), segments, start: 0, end })
     }
 
     /// The last transition, and the name of the last one that voided failures.
-    async fn states(&self, id: &SweepId) -> Result<(Option<StateRecord>, Option<String>), StoreError> {
+    ///
+    /// # Errors
+    /// When the store does not answer or a transition is damaged.
+    pub async fn states(&self, id: &SweepId) -> Result<(Option<StateRecord>, Option<String>), StoreError> {
         let folder = format!("sweeps/{id}/state");
         let (mut last, mut retried) = (None, None);
         for file in self.list(&folder).await? {
@@ -265,6 +254,63 @@ impl Store {
     async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {
         let files = self.list(&format!("sweeps/{id}/segments")).await?;
         Ok(files.iter().filter_map(|file| file.strip_suffix(".parquet").map(str::to_owned)).collect())
+    }
+}
+
+/// The records of a sweep in the order of their trials, one a trial, a window at a time: memory does not grow with the
+/// sweep.
+#[derive(Debug)]
+pub struct Windows {
+    store: Store,
+    segments: Vec<WindowSegment>,
+    start: u64,
+    end: u64,
+}
+
+#[derive(Debug)]
+struct WindowSegment {
+    path: String,
+    first: u64,
+    last: u64,
+    void_failures: bool,
+    /// Records of later windows, so that a segment that spans several is read once.
+    left: Option<Vec<TrialRecord>>,
+}
+
+impl Windows {
+    /// Trials a window spans.
+    const WIDTH: u64 = 100_000;
+
+    /// The next window; none after the last.
+    ///
+    /// # Errors
+    /// When a segment cannot be read or is damaged.
+    pub async fn next(&mut self) -> Result<Option<Vec<TrialRecord>>, StoreError> {
+        if self.start >= self.end {
+            return Ok(None);
+        }
+        let (start, stop) = (self.start, self.start.saturating_add(Self::WIDTH));
+        self.start = stop;
+        let mut rows: HashMap<u64, TrialRecord> = HashMap::new();
+        for segment in self.segments.iter_mut().filter(|segment| segment.first < stop && segment.last >= start) {
+            let records = match segment.left.take() {
+                Some(records) => records,
+                None => read_records(&self.store, &segment.path).await?,
+            };
+            let (mut now, mut later) = (Vec::new(), Vec::new());
+            for record in records {
+                if record.outcome.trial_index >= stop { later.push(record) } else { now.push(record) }
+            }
+            segment.left = Some(later);
+            for record in now {
+                if !(segment.void_failures && record.outcome.status == Status::Failed) {
+                    rows.entry(record.outcome.trial_index).or_insert(record);
+                }
+            }
+        }
+        let mut rows: Vec<TrialRecord> = rows.into_values().collect();
+        rows.sort_unstable_by_key(|record| record.outcome.trial_index);
+        Ok(Some(rows))
     }
 }
 

@@ -1,0 +1,17 @@
+//! What both programs need of the world: etcd, the record a worker registers, logging.
+//!
+//! Apart from the pure core, behind the feature `runtime`.
+
+pub mod etcd;
+mod logging;
+mod record;
+
+pub use logging::{LogFormat, init_logging};
+pub use record::WorkerRecord;
+
+/// Milliseconds since the Unix epoch, by this machine's clock.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

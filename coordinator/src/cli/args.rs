@@ -1,0 +1,227 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use evenkeel_common::id::SweepId;
+
+const EXAMPLES: &str = "\
+Examples:
+  evenkeel plan examples/quickstart.yaml                  what it would run, and what that costs
+  evenkeel run examples/quickstart.yaml --out out/first   run it here; the same line again resumes it
+  evenkeel coordinator --etcd http://etcd:2379 --store s3://bucket/evenkeel
+  evenkeel submit sweep.yaml --wait && evenkeel results ID --out results
+
+Exit codes:
+  0  every trial is accounted for, none failed     1  finished, but some trials failed
+  2  bad usage or a bad spec                       3  something is not reachable
+  130  interrupted; the state is safe, run the same again to resume";
+
+/// Measures how stable fine-tuning is: sweeps of datasets, strategies and seeds, on one machine or many.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, about, after_help = EXAMPLES, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a sweep on this machine: workers, progress, report. Run again on the same --out, it resumes
+    Run(RunArgs),
+    /// Say what a spec would run and what that costs; runs nothing
+    Plan(PlanArgs),
+    /// Print the JSON Schema of the spec, for editors and checks
+    Schema,
+    /// Serve a cluster: dispatch sweeps to the workers that register
+    Coordinator(CoordinatorArgs),
+    /// Hand a sweep to a coordinator
+    Submit(SubmitArgs),
+    /// List the sweeps a coordinator knows
+    List(ClientArgs),
+    /// Say how a sweep stands
+    Status(SweepArgs),
+    /// Follow a sweep until it ends
+    Watch(SweepArgs),
+    /// Stop a sweep; what is done stays
+    Cancel(SweepArgs),
+    /// Dispatch no more of a sweep until `resume`
+    Pause(SweepArgs),
+    /// Go on with a paused or cancelled sweep
+    Resume(SweepArgs),
+    /// Run the failed trials of a completed sweep again
+    Retry(SweepArgs),
+    /// Fetch a sweep's output directory: tables, report, summary
+    Results(ResultsArgs),
+    /// Fetch a sweep's report alone
+    Report(ReportArgs),
+    /// Show workers, or let one leave
+    Workers(WorkersArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The spec (YAML or JSON)
+    pub spec: PathBuf,
+    /// Output directory [default: out/<name of the sweep>]
+    #[arg(long, env = "EVENKEEL_OUT")]
+    pub out: Option<PathBuf>,
+    /// Worker processes [default: one a core, or one a GPU]
+    #[arg(long, env = "EVENKEEL_WORKERS", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub workers: Option<u32>,
+    /// Device of the workers: auto, cpu, cuda or cuda:<index>
+    #[arg(long, env = "EVENKEEL_DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Print the summary as JSON on standard output, and nothing else there
+    #[arg(long)]
+    pub json: bool,
+    /// No progress and no table; errors only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// The spec (YAML or JSON)
+    pub spec: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormatArg {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CoordinatorArgs {
+    /// etcd members, separated by commas; without, workers register here (--coordinator of the worker)
+    #[arg(long, env = "EVENKEEL_ETCD", value_delimiter = ',', value_name = "URL")]
+    pub etcd: Vec<String>,
+    /// Name of the cluster, part of every key in etcd
+    #[arg(long, env = "EVENKEEL_CLUSTER", default_value = "default")]
+    pub cluster: String,
+    /// Where results are kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_… variables)
+    #[arg(long, env = "EVENKEEL_STORE", default_value = "evenkeel-store", value_name = "URL")]
+    pub store: String,
+    /// Address for gRPC
+    #[arg(long, env = "EVENKEEL_LISTEN", default_value = "0.0.0.0:7070")]
+    pub listen: SocketAddr,
+    /// Address for HTTP: health, metrics, API
+    #[arg(long, env = "EVENKEEL_HTTP", default_value = "0.0.0.0:7080")]
+    pub http: SocketAddr,
+    /// Address that others reach this coordinator at, told in the election [default: host name and port]
+    #[arg(long, env = "EVENKEEL_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// How log lines look
+    #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormatArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ClientArgs {
+    /// The coordinator
+    #[arg(long, env = "EVENKEEL_ENDPOINT", default_value = "http://127.0.0.1:7070", global = true)]
+    pub endpoint: String,
+    /// As JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SubmitArgs {
+    /// The spec (YAML or JSON); its feature files are sent along
+    pub spec: PathBuf,
+    /// Follow it until it ends; the exit code is then that of the sweep
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+fn sweep_id(text: &str) -> Result<SweepId, String> {
+    SweepId::parse(text).map_err(|error| error.to_string())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SweepArgs {
+    /// Id of the sweep
+    #[arg(value_parser = sweep_id)]
+    pub id: SweepId,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatArg {
+    #[default]
+    Parquet,
+    Csv,
+    Jsonl,
+}
+
+impl FormatArg {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResultsArgs {
+    /// Id of the sweep
+    #[arg(value_parser = sweep_id)]
+    pub id: SweepId,
+    /// Directory to put them in
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Format of the tables
+    #[arg(long, value_enum, default_value_t)]
+    pub format: FormatArg,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Id of the sweep
+    #[arg(value_parser = sweep_id)]
+    pub id: SweepId,
+    /// File to write
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub(super) struct WorkersArgs {
+    #[command(subcommand)]
+    pub command: Option<WorkersCommand>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkersCommand {
+    /// Who is alive, what they run, how fast
+    List,
+    /// Let a worker finish what it runs and leave
+    Drain {
+        /// Id of the worker
+        id: String,
+    },
+}

@@ -1,0 +1,316 @@
+//! Commands that ask a coordinator.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use comfy_table::{Table, presets};
+use evenkeel_common::PROTOCOL_VERSION;
+use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
+use evenkeel_proto::{MAX_MESSAGE_BYTES, v1};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use super::args::{
+    ClientArgs, ReportArgs, ResultsArgs, SubmitArgs, SweepArgs, WorkersArgs, WorkersCommand,
+};
+use super::exit::{Exit, Failure};
+use super::plan::{duration, thousands};
+use super::progress::{Display, Progress};
+use crate::dispatch::{chunks, connect};
+use crate::submission::Sweep;
+
+type Client = SweepServiceClient<Channel>;
+
+async fn client(args: &ClientArgs) -> Result<Client, Failure> {
+    let channel = connect(&args.endpoint).await.map_err(|error| {
+        Failure::unavailable(format!(
+            "no coordinator answers at {}: {error}\n  start one with `evenkeel coordinator`, or name another with --endpoint",
+            args.endpoint
+        ))
+    })?;
+    Ok(SweepServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
+    // Everything that can be wrong with a spec is found here, before anything is sent.
+    let sweep = Sweep::from_file(&args.spec)?;
+    let mut client = client(&args.client).await?;
+    let spec = v1::SubmitSpec {
+        protocol_version: PROTOCOL_VERSION,
+        spec: sweep.grid.spec().to_canonical_json(),
+        file: args.spec.display().to_string(),
+        files: sweep
+            .features
+            .iter()
+            .map(|feature| v1::SubmitFile {
+                file: feature.file.clone(),
+                labels: feature.labels.clone().unwrap_or_default(),
+            })
+            .collect(),
+    };
+    let wrap = |message| v1::SubmitRequest { message: Some(message) };
+    let files: Vec<v1::Chunk> =
+        sweep.files.iter().flat_map(|(name, bytes)| chunks(name, bytes).collect::<Vec<_>>()).collect();
+    let messages = std::iter::once(wrap(v1::submit_request::Message::Spec(spec)))
+        .chain(files.into_iter().map(move |chunk| wrap(v1::submit_request::Message::Data(chunk))));
+    let response = client.submit(futures::stream::iter(messages)).await?.into_inner();
+    let status = response.status.ok_or_else(|| Failure::unavailable("the coordinator answered nothing"))?;
+    if args.client.json && !args.wait {
+        let mut value = status_json(&status);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("created".into(), response.created.into());
+        }
+        println!("{value:#}");
+        return Ok(Exit::Fine);
+    }
+    if !args.client.json {
+        let known = if response.created { "submitted" } else { "known already" };
+        eprintln!("sweep {} {known}: {} trials", status.sweep_id, thousands(status.total));
+        println!("{}", status.sweep_id);
+    }
+    if args.wait { follow(&mut client, status.sweep_id, args.client.json).await } else { Ok(Exit::Fine) }
+}
+
+pub async fn list(args: ClientArgs) -> Result<Exit, Failure> {
+    let sweeps = client(&args).await?.list_sweeps(v1::ListSweepsRequest {}).await?.into_inner().sweeps;
+    if args.json {
+        println!("{:#}", json!({ "sweeps": sweeps.iter().map(status_json).collect::<Vec<_>>() }));
+        return Ok(Exit::Fine);
+    }
+    let mut table = plain_table(&["sweep", "state", "trials", "done", "failed", "trials/s"]);
+    for sweep in &sweeps {
+        table.add_row([
+            sweep.sweep_id.clone(),
+            state(sweep).to_owned(),
+            thousands(sweep.total),
+            thousands(done(sweep)),
+            thousands(sweep.failed),
+            thousands(sweep.trials_per_second as u64),
+        ]);
+    }
+    println!("{table}");
+    Ok(Exit::Fine)
+}
+
+pub async fn status(args: SweepArgs) -> Result<Exit, Failure> {
+    let request = v1::GetSweepRequest { sweep_id: args.id.to_string() };
+    let status = client(&args.client).await?.get_sweep(request).await?.into_inner();
+    show(&status, args.client.json);
+    Ok(Exit::Fine)
+}
+
+pub async fn watch(args: SweepArgs) -> Result<Exit, Failure> {
+    let mut client = client(&args.client).await?;
+    follow(&mut client, args.id.to_string(), args.client.json).await
+}
+
+pub async fn change(args: SweepArgs, change: v1::SweepChange) -> Result<Exit, Failure> {
+    let request = v1::ChangeSweepRequest { sweep_id: args.id.to_string(), change: change.into() };
+    let status = client(&args.client).await?.change_sweep(request).await?.into_inner();
+    show(&status, args.client.json);
+    Ok(Exit::Fine)
+}
+
+pub async fn results(args: ResultsArgs) -> Result<Exit, Failure> {
+    std::fs::create_dir_all(&args.out)
+        .map_err(|error| Failure::usage(format!("cannot make {}: {error}", args.out.display())))?;
+    let request = v1::ExportSweepRequest {
+        sweep_id: args.id.to_string(),
+        format: args.format.name().to_owned(),
+        files: Vec::new(),
+    };
+    let names = fetch(&args.client, request, |name| Ok(args.out.join(name))).await?;
+    if args.client.json {
+        println!("{:#}", json!({ "out": args.out, "files": names }));
+    } else {
+        println!("{} files in {}", names.len(), args.out.display());
+    }
+    Ok(Exit::Fine)
+}
+
+pub async fn report(args: ReportArgs) -> Result<Exit, Failure> {
+    let request = v1::ExportSweepRequest {
+        sweep_id: args.id.to_string(),
+        format: "parquet".to_owned(),
+        files: vec!["report.html".to_owned()],
+    };
+    let names = fetch(&args.client, request, |_| Ok(args.out.clone())).await?;
+    if names.is_empty() {
+        return Err(Failure::unavailable("the coordinator sent no report"));
+    }
+    println!("{}", args.out.display());
+    Ok(Exit::Fine)
+}
+
+/// Receives files, each written beside its place and moved there once it is whole.
+async fn fetch(
+    args: &ClientArgs,
+    request: v1::ExportSweepRequest,
+    place: impl Fn(&str) -> Result<std::path::PathBuf, Failure>,
+) -> Result<Vec<String>, Failure> {
+    let mut stream = client(args).await?.export_sweep(request).await?.into_inner();
+    let mut open: HashMap<String, (std::fs::File, std::path::PathBuf, std::path::PathBuf)> = HashMap::new();
+    let mut names = Vec::new();
+    while let Some(chunk) = stream.message().await? {
+        let plain = Path::new(&chunk.name).file_name().is_some_and(|name| name == chunk.name.as_str());
+        if !plain {
+            return Err(Failure::unavailable(format!("the coordinator sent a file named {:?}", chunk.name)));
+        }
+        let fail = |path: &Path, error: std::io::Error| Failure::usage(format!("cannot write {}: {error}", path.display()));
+        if !open.contains_key(&chunk.name) {
+            let target = place(&chunk.name)?;
+            let mut partial = target.clone().into_os_string();
+            partial.push(".part");
+            let partial = std::path::PathBuf::from(partial);
+            let file = std::fs::File::create(&partial).map_err(|error| fail(&partial, error))?;
+            open.insert(chunk.name.clone(), (file, partial, target));
+        }
+        if let Some((file, partial, _)) = open.get_mut(&chunk.name) {
+            file.write_all(&chunk.data).map_err(|error| fail(partial, error))?;
+        }
+        if chunk.last
+            && let Some((file, partial, target)) = open.remove(&chunk.name)
+        {
+            drop(file);
+            std::fs::rename(&partial, &target).map_err(|error| fail(&target, error))?;
+            names.push(chunk.name);
+        }
+    }
+    Ok(names)
+}
+
+pub async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
+    let mut client = client(&args.client).await?;
+    if let Some(WorkersCommand::Drain { id }) = args.command {
+        client.drain_worker(v1::DrainWorkerRequest { worker_id: id.clone() }).await?;
+        println!("{id} finishes what it runs and leaves");
+        return Ok(Exit::Fine);
+    }
+    let workers = client.list_workers(v1::ListWorkersRequest {}).await?.into_inner().workers;
+    if args.client.json {
+        let workers: Vec<Value> = workers
+            .iter()
+            .map(|w| {
+                json!({
+                    "id": w.id, "address": w.address, "version": w.version, "device": w.device, "slots": w.slots,
+                    "state": w.state, "reason": w.reason, "packs": w.packs, "sweep": w.sweep_id,
+                    "flops_per_second": w.speed, "failures": w.failures, "trials_done": w.trials_done,
+                })
+            })
+            .collect();
+        println!("{:#}", json!({ "workers": workers }));
+        return Ok(Exit::Fine);
+    }
+    let mut table = plain_table(&["worker", "state", "device", "slots", "packs", "trials", "GFLOP/s", "failures", "sweep"]);
+    for w in &workers {
+        table.add_row([
+            w.id.clone(),
+            if w.reason.is_empty() { w.state.clone() } else { format!("{} ({})", w.state, w.reason) },
+            w.device.clone(),
+            w.slots.to_string(),
+            w.packs.to_string(),
+            thousands(w.trials_done),
+            if w.speed > 0.0 { format!("{:.1}", w.speed / 1e9) } else { "–".to_owned() },
+            w.failures.to_string(),
+            w.sweep_id.clone(),
+        ]);
+    }
+    println!("{table}");
+    Ok(Exit::Fine)
+}
+
+async fn follow(client: &mut Client, id: String, json: bool) -> Result<Exit, Failure> {
+    let mut stream = client.watch_sweep(v1::WatchSweepRequest { sweep_id: id }).await?.into_inner();
+    let mut display = Display::new(json);
+    let mut last = None;
+    let mut signals = super::coordinator::Signals::new()?;
+    loop {
+        let status = tokio::select! {
+            status = stream.message() => status?,
+            () = signals.recv() => return Ok(Exit::Interrupted),
+        };
+        let Some(status) = status else { break };
+        if json {
+            println!("{}", status_json(&status));
+        }
+        display.show(&progress(&status));
+        last = Some(status);
+    }
+    let last = last.ok_or_else(|| Failure::unavailable("the coordinator said nothing about it"))?;
+    display.finish(&progress(&last));
+    match last.state() {
+        v1::SweepState::Completed | v1::SweepState::Cancelled => {
+            if !json {
+                show(&last, false);
+            }
+            Ok(if last.failed > 0 { Exit::SomeFailed } else { Exit::Fine })
+        }
+        _ => Err(Failure::unavailable("the coordinator stopped; the sweep goes on once one leads again")),
+    }
+}
+
+fn progress(status: &v1::SweepStatus) -> Progress {
+    Progress {
+        done: done(status),
+        total: status.total,
+        failed: status.failed,
+        diverged: status.diverged,
+        workers: status.workers as usize,
+        trials_per_second: status.trials_per_second,
+        notice: (!status.notice.is_empty()).then(|| status.notice.clone()),
+    }
+}
+
+fn done(status: &v1::SweepStatus) -> u64 {
+    status.completed + status.diverged + status.failed
+}
+
+fn state(status: &v1::SweepStatus) -> &'static str {
+    match status.state() {
+        v1::SweepState::Running => "running",
+        v1::SweepState::Paused => "paused",
+        v1::SweepState::Completed => "completed",
+        v1::SweepState::Cancelled => "cancelled",
+        v1::SweepState::Unspecified => "unknown",
+    }
+}
+
+fn status_json(status: &v1::SweepStatus) -> Value {
+    json!({
+        "id": status.sweep_id, "name": status.name, "state": state(status), "trials": status.total,
+        "completed": status.completed, "diverged": status.diverged, "failed": status.failed,
+        "running": status.running, "submitted_ms": status.submitted_ms, "seconds": status.seconds,
+        "priority": status.priority, "trials_per_second": status.trials_per_second, "workers": status.workers,
+        "notice": (!status.notice.is_empty()).then_some(&status.notice),
+    })
+}
+
+fn show(status: &v1::SweepStatus, json: bool) {
+    if json {
+        println!("{:#}", status_json(status));
+        return;
+    }
+    println!("sweep      {}", status.sweep_id);
+    println!("state      {}", state(status));
+    println!("trials     {} of {}", thousands(done(status)), thousands(status.total));
+    println!(
+        "           {} completed, {} diverged, {} failed, {} running",
+        thousands(status.completed),
+        thousands(status.diverged),
+        thousands(status.failed),
+        thousands(status.running)
+    );
+    println!("time       {}, {} workers", duration(status.seconds), status.workers);
+    if !status.notice.is_empty() {
+        println!("note       {}", status.notice);
+    }
+}
+
+fn plain_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}

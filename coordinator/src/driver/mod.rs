@@ -1,0 +1,514 @@
+//! The one loop around the scheduler: what happened goes in, what is to be done comes out and is carried out.
+//!
+//! Architecture invariant: nothing is acknowledged before it is durable. The loop itself never waits: the store, the
+//! network and users each have a task of their own and a bounded queue in between.
+
+mod buffer;
+mod command;
+mod snapshot;
+
+pub use command::{Change, Command, CommandError, DriverHandle, state_name};
+pub use snapshot::{Snapshot, SweepView, WorkerState, WorkerView};
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use evenkeel_common::failure::FailureKind;
+use evenkeel_common::id::SweepId;
+use evenkeel_common::results::{self, ExecutionRecord, Measures, Status, TrialOutcome, TrialRecord};
+use evenkeel_common::runtime::now_ms;
+use roaring::RoaringTreemap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::buffer::Buffers;
+use self::snapshot::Rate;
+use crate::core::{Action, Core, CoreConfig, Event, GoneReason, PackId, StatusCounts, SweepState, TrialSet, WorkerId};
+use crate::dispatch::{LinkCommand, LinkEvent, LinkMessage, Links};
+use crate::membership::{MembershipEvent, WorkerRecord};
+use crate::store::{Segment, Sequence, StateRecord, Store, StoredState, WriteEvent, Writer};
+use crate::submission::Sweep;
+
+/// Pack numbers from here on stand for packs of earlier coordinators.
+const FOREIGN_PACKS: u64 = 1 << 63;
+/// How often users see news.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
+
+/// A sweep the driver knows.
+struct SweepEntry {
+    sweep: Arc<Sweep>,
+    submitted_ms: i64,
+    state: StoredState,
+    /// Known to the scheduler. A sweep that had ended when it was loaded is not.
+    scheduled: bool,
+    counts: StatusCounts,
+    failed: RoaringTreemap,
+    /// Time spent running before `running_since`, in seconds.
+    seconds: f64,
+    running_since: Option<Instant>,
+    rate: Rate,
+}
+
+/// A worker the driver knows.
+struct WorkerEntry {
+    record: WorkerRecord,
+    state: WorkerState,
+    reason: String,
+    generation: u64,
+    commands: Option<mpsc::Sender<LinkCommand>>,
+    failures: u32,
+    trials_done: u64,
+}
+
+/// Results that are being handled.
+struct Delivery {
+    batches: Vec<RecordBatch>,
+    rows: Vec<(u64, Status)>,
+}
+
+/// What the driver is made of.
+pub struct DriverParts {
+    /// The leader's epoch.
+    pub epoch: u64,
+    /// Where results go.
+    pub store: Store,
+    /// Names of what is written.
+    pub sequence: Arc<Sequence>,
+    /// Who is alive.
+    pub membership: mpsc::Receiver<MembershipEvent>,
+}
+
+/// The loop's state.
+pub struct Driver {
+    core: Core,
+    epoch: u64,
+    started: Instant,
+    store: Store,
+    sequence: Arc<Sequence>,
+    sweeps: BTreeMap<SweepId, SweepEntry>,
+    workers: BTreeMap<WorkerId, WorkerEntry>,
+    links: Links,
+    writer: Writer,
+    buffers: Buffers,
+    delivery: Option<Delivery>,
+    foreign: HashMap<(u64, u64), PackId>,
+    foreign_names: HashMap<PackId, (u64, u64)>,
+    stalled: Option<String>,
+    commands: mpsc::Sender<Command>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    fenced: Option<String>,
+}
+
+/// Why the driver ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DriverEnd {
+    /// It was asked to.
+    Stopped,
+    /// Another leader writes under the same epoch.
+    Fenced(String),
+}
+
+/// Makes a driver and a handle to it, and starts the loop.
+pub fn start(parts: DriverParts, stop: CancellationToken) -> (DriverHandle, tokio::task::JoinHandle<DriverEnd>) {
+    let (commands, command_inbox) = mpsc::channel(64);
+    let (link_events, link_inbox) = mpsc::channel(1024);
+    let (write_events, write_inbox) = mpsc::channel(16);
+    let (snapshots, snapshot) = watch::channel(Arc::default());
+    let writer = Writer::start(parts.store.clone(), parts.sequence.clone(), write_events);
+    let driver = Driver {
+        core: Core::new(CoreConfig::default()),
+        epoch: parts.epoch,
+        started: Instant::now(),
+        store: parts.store.clone(),
+        sequence: parts.sequence.clone(),
+        sweeps: BTreeMap::new(),
+        workers: BTreeMap::new(),
+        links: Links::new(parts.epoch, link_events),
+        writer,
+        buffers: Buffers::default(),
+        delivery: None,
+        foreign: HashMap::new(),
+        foreign_names: HashMap::new(),
+        stalled: None,
+        commands: commands.clone(),
+        snapshots,
+        fenced: None,
+    };
+    let handle = DriverHandle::new(commands, snapshot, parts.store, parts.epoch);
+    let inboxes = Inboxes { commands: command_inbox, links: link_inbox, writes: write_inbox, membership: parts.membership };
+    (handle, tokio::spawn(driver.run(inboxes, stop)))
+}
+
+struct Inboxes {
+    commands: mpsc::Receiver<Command>,
+    links: mpsc::Receiver<LinkMessage>,
+    writes: mpsc::Receiver<WriteEvent>,
+    membership: mpsc::Receiver<MembershipEvent>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inboxes: Inboxes, stop: CancellationToken) -> DriverEnd {
+        let mut snapshot_due = tokio::time::interval(SNAPSHOT_EVERY);
+        snapshot_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut members_over = false;
+        loop {
+            let core_due = self.core.next_deadline().map(|due| self.started + due);
+            let due = [core_due, self.buffers.due()].into_iter().flatten().min();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(event) = inboxes.writes.recv() => self.on_write(event),
+                Some(command) = inboxes.commands.recv() => self.on_command(command),
+                event = inboxes.membership.recv(), if !members_over => match event {
+                    Some(event) => self.on_membership(event),
+                    None => members_over = true,
+                },
+                Some(message) = inboxes.links.recv() => self.on_link(message),
+                () = sleep_until(due), if due.is_some() => {
+                    if core_due.is_some_and(|due| due <= Instant::now()) {
+                        self.feed(Event::Tick);
+                    }
+                }
+                _ = snapshot_due.tick() => self.publish(),
+            }
+            self.flush();
+            if let Some(path) = self.fenced.take() {
+                tracing::error!(%path, "another leader writes under this epoch; stopping");
+                return DriverEnd::Fenced(path);
+            }
+        }
+        self.drain(&mut inboxes.writes).await;
+        DriverEnd::Stopped
+    }
+
+    /// Writes what was delivered, so that less is to be done again. What cannot be written soon is left: workers keep
+    /// it, or it runs again.
+    async fn drain(&mut self, writes: &mut mpsc::Receiver<WriteEvent>) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while !self.buffers.is_settled() && self.stalled.is_none() {
+            self.buffers.hurry();
+            self.flush();
+            match tokio::time::timeout_at(until, writes.recv()).await {
+                Ok(Some(event)) => self.on_write(event),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.record_seconds().await;
+        self.publish();
+    }
+
+    /// Keeps how long sweeps that go on later ran until now.
+    async fn record_seconds(&mut self) {
+        for (id, entry) in &self.sweeps {
+            if entry.running_since.is_some() && entry.state == StoredState::Running && entry.scheduled {
+                let record = entry.state_record(StoredState::Running);
+                if let Err(error) = self.store.write_state(id, &self.sequence.next_name(), &record).await {
+                    tracing::debug!(sweep.id = %id, %error, "running time not recorded");
+                }
+            }
+        }
+    }
+
+    /// One event through the scheduler, and its orders carried out.
+    fn feed(&mut self, event: Event) {
+        for action in self.core.handle(event, self.started.elapsed()) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Dispatch { worker, sweep, pack, attempt, trials, .. } => {
+                let Some(entry) = self.sweeps.get(&sweep) else { return };
+                let sweep = entry.sweep.clone();
+                tracing::debug!(pack.id = pack.0, worker.id = %worker, trials = trials.len(), attempt, "pack dispatched");
+                self.order(&worker, LinkCommand::Assign { sweep, pack: pack.0, attempt, trials });
+            }
+            Action::Cancel { worker, pack } => self.order(&worker, LinkCommand::Cancel { pack: pack.0 }),
+            Action::Acknowledge { worker, pack, .. } => {
+                let (epoch, pack) = self.foreign_names.get(&pack).copied().unwrap_or((self.epoch, pack.0));
+                self.order(&worker, LinkCommand::Acknowledge { epoch, pack });
+            }
+            Action::Persist { sweep, worker, trials, .. } => self.persist(&sweep, &worker, &trials),
+            Action::RecordFailed { sweep, trial, attempts, kind, message } => {
+                self.record_failed(&sweep, trial, attempts, kind, message);
+            }
+            Action::QuarantineWorker { worker, until } => {
+                let pause = until.saturating_sub(self.started.elapsed());
+                tracing::warn!(worker.id = %worker, seconds = pause.as_secs_f64(), "worker fails often and gets no packs for a while");
+            }
+            Action::FinishSweep { sweep, state } => self.finish(&sweep, state),
+        }
+    }
+
+    fn order(&mut self, worker: &WorkerId, command: LinkCommand) {
+        let Some(commands) = self.workers.get(worker).and_then(|entry| entry.commands.as_ref()) else { return };
+        if commands.try_send(command).is_err() {
+            // The link is gone or stuck; its own report follows, or its pings will fail.
+            tracing::debug!(worker.id = %worker, "order not taken by the link");
+        }
+    }
+
+    fn persist(&mut self, sweep: &SweepId, worker: &WorkerId, trials: &TrialSet) {
+        let Some(delivery) = &self.delivery else { return };
+        if let Some(entry) = self.workers.get_mut(worker) {
+            entry.trials_done += trials.len();
+        }
+        let all = delivery.rows.len() as u64 == trials.len();
+        for batch in &delivery.batches {
+            // A trial that comes twice within one delivery counts once: its first row does.
+            let mut seen = RoaringTreemap::new();
+            let kept =
+                if all { Ok(batch.clone()) } else { results::filter(batch, |t| trials.contains(t) && seen.insert(t)) };
+            match kept {
+                Ok(batch) => self.buffers.push(sweep, batch),
+                Err(error) => tracing::error!(%error, "checked results cannot be filtered"),
+            }
+        }
+        let rows = delivery.rows.iter().copied();
+        self.buffers.note(sweep, rows.filter(|(trial, _)| all || trials.contains(*trial)));
+    }
+
+    fn record_failed(&mut self, sweep: &SweepId, trial: u64, attempts: u32, kind: FailureKind, message: String) {
+        tracing::warn!(sweep.id = %sweep, trial, attempts, kind = %kind, %message, "trial given up");
+        let record = TrialRecord {
+            outcome: TrialOutcome {
+                trial_index: trial,
+                status: Status::Failed,
+                error: Some(format!("{kind}: {message}")),
+                measures: Measures::default(),
+                curve: Vec::new(),
+                predictions: None,
+            },
+            execution: ExecutionRecord { attempt: attempts, started_ms: now_ms(), ..ExecutionRecord::default() },
+        };
+        match results::encode(&[record]) {
+            Ok(batch) => {
+                self.buffers.push(sweep, batch);
+                self.buffers.note(sweep, [(trial, Status::Failed)].into_iter());
+            }
+            Err(error) => tracing::error!(%error, "a failed trial cannot be recorded"),
+        }
+    }
+
+    fn finish(&mut self, sweep: &SweepId, state: SweepState) {
+        let Some(entry) = self.sweeps.get_mut(sweep) else { return };
+        let state = if state == SweepState::Completed { StoredState::Completed } else { StoredState::Cancelled };
+        entry.stop_clock();
+        entry.state = state;
+        let record = entry.state_record(state);
+        tracing::info!(sweep.id = %sweep, state = ?state, trials = entry.counts.total(), failed = entry.counts.failed,
+            seconds = record.seconds, "sweep ended");
+        let (store, name, id) = (self.store.clone(), self.sequence.next_name(), sweep.clone());
+        tokio::spawn(async move {
+            // Without this record the next coordinator only counts the segments again.
+            if let Err(error) = store.write_state(&id, &name, &record).await {
+                tracing::warn!(sweep.id = %id, %error, "end of sweep not recorded");
+            }
+        });
+        self.publish();
+    }
+
+    fn on_membership(&mut self, event: MembershipEvent) {
+        self.links.on_membership(&event);
+        match event {
+            MembershipEvent::Up(record) => {
+                let id = WorkerId::from(record.id.as_str());
+                tracing::info!(worker.id = %id, address = %record.address, device = %record.device, "worker registered");
+                self.workers
+                    .entry(id)
+                    .and_modify(|entry| entry.record = record.clone())
+                    .or_insert_with(|| WorkerEntry::new(record));
+            }
+            MembershipEvent::Down(id) => {
+                if let Some(entry) = self.workers.remove(&id) {
+                    tracing::info!(worker.id = %id, "worker no longer registered");
+                    if entry.commands.is_some() {
+                        self.feed(Event::WorkerGone { worker: id, reason: entry.gone_reason() });
+                    }
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn on_link(&mut self, message: LinkMessage) {
+        let LinkMessage { worker, generation, event } = message;
+        let Some(entry) = self.workers.get_mut(&worker) else { return };
+        match event {
+            LinkEvent::Up { hello, commands } => {
+                entry.generation = generation;
+                entry.commands = Some(commands);
+                entry.state = WorkerState::Ready;
+                entry.reason.clear();
+                tracing::info!(worker.id = %worker, device = %hello.device, "worker ready");
+                let (slots, prior_speed) = (hello.slots.clamp(1, 1024), hello.prior_speed);
+                self.feed(Event::WorkerJoined { worker, slots, prior_speed });
+            }
+            LinkEvent::Refused { reason } => {
+                if entry.reason != reason {
+                    tracing::error!(worker.id = %worker, %reason, "worker refused");
+                }
+                entry.down(WorkerState::Refused, reason);
+                self.feed(Event::WorkerGone { worker, reason: GoneReason::Lost });
+            }
+            LinkEvent::Down { reason } => {
+                if entry.commands.is_some() {
+                    tracing::warn!(worker.id = %worker, %reason, "worker lost");
+                }
+                let gone = entry.gone_reason();
+                entry.down(WorkerState::Connecting, reason);
+                self.feed(Event::WorkerGone { worker, reason: gone });
+            }
+            _ if generation != entry.generation => {}
+            LinkEvent::Progress { pack, fraction } => {
+                if let Some(pack) = self.own(pack) {
+                    self.feed(Event::PackProgressed { worker, pack, fraction });
+                }
+            }
+            LinkEvent::Results { sweep, pack, batches, rows } => {
+                let pack = self.pack_id(pack);
+                let trials: TrialSet = rows.iter().map(|(trial, _)| *trial).collect();
+                self.delivery = Some(Delivery { batches, rows });
+                self.feed(Event::ResultsReceived { worker, sweep, pack, trials });
+                self.delivery = None;
+            }
+            LinkEvent::Finished { pack, seconds_busy } => {
+                if let Some(pack) = self.own(pack) {
+                    self.feed(Event::PackFinished { worker, pack, seconds_busy });
+                }
+            }
+            LinkEvent::Failed { pack, kind, message } => {
+                entry.failures += u32::from(!matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
+                tracing::debug!(worker.id = %worker, kind = %kind, %message, "pack failed");
+                if let Some(pack) = self.own(pack) {
+                    self.feed(Event::PackFailed { worker, pack, kind, message });
+                }
+            }
+            LinkEvent::Draining => {
+                entry.state = WorkerState::Draining;
+                self.feed(Event::WorkerDraining { worker });
+            }
+        }
+    }
+
+    /// The pack of this coordinator that a worker speaks of, if it is one.
+    fn own(&self, (epoch, pack): (u64, u64)) -> Option<PackId> {
+        (epoch == self.epoch && pack < FOREIGN_PACKS).then_some(PackId(pack))
+    }
+
+    /// A number for any pack: those of earlier coordinators get one here, to be acknowledged by their own name.
+    fn pack_id(&mut self, name: (u64, u64)) -> PackId {
+        if let Some(own) = self.own(name) {
+            return own;
+        }
+        let next = PackId(FOREIGN_PACKS + self.foreign.len() as u64);
+        let id = *self.foreign.entry(name).or_insert(next);
+        self.foreign_names.insert(id, name);
+        id
+    }
+
+    fn on_write(&mut self, event: WriteEvent) {
+        match event {
+            WriteEvent::Written { segment, took } => {
+                self.buffers.written(took);
+                let Segment { sweep, trials, failed, counts, .. } = segment;
+                tracing::debug!(sweep.id = %sweep, trials = trials.len(), ms = took.as_millis(), "segment durable");
+                if let Some(entry) = self.sweeps.get_mut(&sweep) {
+                    for range in failed.ranges() {
+                        entry.failed.insert_range(range.clone());
+                    }
+                    entry.counts.completed += counts.completed;
+                    entry.counts.diverged += counts.diverged;
+                    entry.counts.failed += counts.failed;
+                    entry.rate.add(counts.total());
+                }
+                self.feed(Event::ResultsDurable { sweep, trials, counts });
+            }
+            WriteEvent::Stalled { reason } => {
+                if self.stalled.is_none() {
+                    tracing::error!(%reason, store = self.store.location(),
+                        "the store takes no results: dispatch pauses, nothing is acknowledged, writing is tried again");
+                    self.feed(Event::StoreStalled);
+                }
+                self.stalled = Some(reason);
+                self.publish();
+            }
+            WriteEvent::Recovered => {
+                tracing::info!("the store takes results again");
+                self.stalled = None;
+                self.feed(Event::StoreRecovered);
+            }
+            WriteEvent::Fenced { path } => self.fenced = Some(path),
+        }
+    }
+
+    /// Hands the writer what is due.
+    fn flush(&mut self) {
+        let idle = self.buffers.holds_all(&self.core);
+        while let Some(segment) = self.buffers.next_due(idle) {
+            if let Err(segment) = self.writer.try_write(segment) {
+                self.buffers.give_back(segment);
+                return;
+            }
+        }
+    }
+}
+
+impl SweepEntry {
+    fn stop_clock(&mut self) {
+        if let Some(since) = self.running_since.take() {
+            self.seconds += since.elapsed().as_secs_f64();
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds + self.running_since.map_or(0.0, |since| since.elapsed().as_secs_f64())
+    }
+
+    fn state_record(&self, state: StoredState) -> StateRecord {
+        let ended = matches!(state, StoredState::Completed | StoredState::Cancelled);
+        StateRecord {
+            format_version: evenkeel_common::FORMAT_VERSION,
+            state,
+            at_ms: now_ms(),
+            seconds: self.seconds(),
+            counts: ended.then(|| self.counts.into()),
+            retries_failed: false,
+        }
+    }
+}
+
+impl WorkerEntry {
+    fn new(record: WorkerRecord) -> Self {
+        Self {
+            record,
+            state: WorkerState::Connecting,
+            reason: String::new(),
+            generation: 0,
+            commands: None,
+            failures: 0,
+            trials_done: 0,
+        }
+    }
+
+    fn gone_reason(&self) -> GoneReason {
+        if self.state == WorkerState::Draining { GoneReason::Drained } else { GoneReason::Lost }
+    }
+
+    fn down(&mut self, state: WorkerState, reason: String) {
+        self.commands = None;
+        self.state = state;
+        self.reason = reason;
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

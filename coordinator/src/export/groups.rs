@@ -1,0 +1,256 @@
+//! Groups (the seeds of one configuration), and pairs of strategy and baseline on the same dataset and model.
+
+use std::sync::Arc;
+
+use evenkeel_common::grid::{Coordinates, Grid};
+use evenkeel_common::results::{Status, TrialOutcome};
+use evenkeel_common::stats::{FailedRuns, Sample, Summary as Numbers, variance_ratio};
+
+use super::points::{DatasetPoint, Place, Points, StrategyPoint};
+use super::tables::Tables;
+use super::tally::Tally;
+use super::{ExportError, measured};
+
+/// Most trials of one dataset and model that are held to be compared: 4 Mi trials of 40 bytes.
+const MOST_HELD: u64 = 4 << 20;
+/// Most pairs of strategy and baseline points on one dataset and model.
+const MOST_PAIRS: u64 = 1 << 20;
+
+/// A seed's numbers, as far as pairs need them.
+#[derive(Clone, Copy, Debug)]
+struct Seed {
+    position: u64,
+    score: Option<f64>,
+    loo: Option<f64>,
+}
+
+/// The trials that differ by their seed alone, with their statistics.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    pub index: u64,
+    pub at: Coordinates,
+    pub dataset: Arc<DatasetPoint>,
+    pub model: Arc<str>,
+    pub strategy: Arc<StrategyPoint>,
+    /// Seeds that the spec has.
+    pub expected: u64,
+    pub completed: u64,
+    pub diverged: u64,
+    pub failed: u64,
+    pub failed_runs: FailedRuns,
+    pub margin: Option<Numbers>,
+    pub score: Option<Numbers>,
+    pub loo: Option<Numbers>,
+    pub loo_max: Option<f64>,
+    /// Means over seeds.
+    pub flip_rate: Option<f64>,
+    pub weight_distance: Option<f64>,
+    seeds: Vec<Seed>,
+}
+
+impl Group {
+    /// Trials that there are of it.
+    pub fn recorded(&self) -> u64 {
+        self.completed + self.diverged + self.failed
+    }
+}
+
+/// A group whose trials still arrive.
+struct Open {
+    group: Group,
+    samples: [Sample; 5],
+}
+
+impl Open {
+    fn new(index: u64, at: &Coordinates, place: &Place, expected: u64) -> Self {
+        let group = Group {
+            index,
+            at: *at,
+            dataset: place.dataset.clone(),
+            model: place.model.clone(),
+            strategy: place.strategy.clone(),
+            expected,
+            completed: 0,
+            diverged: 0,
+            failed: 0,
+            failed_runs: FailedRuns::default(),
+            margin: None,
+            score: None,
+            loo: None,
+            loo_max: None,
+            flip_rate: None,
+            weight_distance: None,
+            seeds: Vec::new(),
+        };
+        Self { group, samples: Default::default() }
+    }
+
+    fn push(&mut self, at: &Coordinates, outcome: &TrialOutcome) {
+        let (group, m) = (&mut self.group, &outcome.measures);
+        match outcome.status {
+            Status::Completed => {
+                group.completed += 1;
+                group.failed_runs.push(m.score, m.majority);
+            }
+            Status::Diverged => {
+                group.diverged += 1;
+                group.failed_runs.push_diverged();
+            }
+            Status::Failed => group.failed += 1,
+        }
+        if !measured(outcome.status) {
+            return;
+        }
+        let values = [m.score, m.loo_mean, m.margin, m.loo_flip_rate, m.weight_distance];
+        for (sample, value) in self.samples.iter_mut().zip(values) {
+            value.into_iter().for_each(|value| sample.push(value));
+        }
+        group.loo_max = m.loo_max.into_iter().chain(group.loo_max).reduce(f64::max);
+        group.seeds.push(Seed { position: at.seed, score: m.score, loo: m.loo_mean });
+    }
+
+    fn close(self) -> Group {
+        let [score, loo, margin, flips, distance] = self.samples.map(|sample| sample.summary());
+        let mean = |numbers: Option<Numbers>| numbers.map(|numbers| numbers.mean);
+        let (flip_rate, weight_distance) = (mean(flips), mean(distance));
+        Group { score, loo, margin, flip_rate, weight_distance, ..self.group }
+    }
+}
+
+/// One quantity of a strategy point against a baseline point, paired on the seed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Compared {
+    /// Statistics of strategy − baseline.
+    pub difference: Option<Numbers>,
+    /// Mean of the strategy over mean of the baseline.
+    pub mean_ratio: Option<f64>,
+    /// Variance of the strategy over variance of the baseline.
+    pub variance_ratio: Option<f64>,
+}
+
+impl Compared {
+    fn of(strategy: &[Seed], baseline: &[Seed], get: impl Fn(&Seed) -> Option<f64>) -> Self {
+        let (mut ours, mut theirs, mut differences) = (Sample::default(), Sample::default(), Sample::default());
+        let mut rest = baseline.iter().peekable();
+        for seed in strategy {
+            // Both are sorted by seed.
+            while rest.next_if(|other| other.position < seed.position).is_some() {}
+            let other = rest.peek().filter(|other| other.position == seed.position);
+            if let (Some(a), Some(b)) = (get(seed), other.and_then(|other| get(other))) {
+                ours.push(a);
+                theirs.push(b);
+                differences.push(a - b);
+            }
+        }
+        let means = (ours.summary().map(|n| n.mean), theirs.summary().map(|n| n.mean));
+        Self {
+            difference: differences.summary(),
+            mean_ratio: means.0.zip(means.1).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b),
+            variance_ratio: variance_ratio(&ours, &theirs),
+        }
+    }
+}
+
+/// A strategy point against a baseline point.
+pub(super) struct Pair<'a> {
+    pub dataset: &'a DatasetPoint,
+    pub model: &'a str,
+    pub strategy: &'a StrategyPoint,
+    pub strategy_at: (usize, u64),
+    pub baseline: &'a StrategyPoint,
+    pub score: Compared,
+    pub loo: Compared,
+}
+
+/// The group whose trials arrive, and the groups of its dataset and model that are still to be compared.
+pub(super) struct Groups {
+    open: Option<Open>,
+    /// Dataset entry, dataset point and model of the groups held.
+    block: Option<(usize, u64, usize)>,
+    held: Vec<Group>,
+    baseline: usize,
+    seeds: u64,
+    /// Why nothing is compared, if so.
+    left_out: Option<String>,
+}
+
+impl Groups {
+    pub fn new(grid: &Grid, points: &Points) -> Self {
+        let spec = grid.spec();
+        let baseline = spec.strategies.iter().position(|s| s.name == spec.baseline_name()).unwrap_or(0);
+        let count = |ours: bool| {
+            let lines = points.lines().all.iter().filter(|(entry, ..)| (*entry == baseline) == ours);
+            lines.fold(0u64, |sum, (_, _, points)| sum.saturating_add(*points))
+        };
+        let (base, others) = (count(true), count(false));
+        let pairs = base.saturating_mul(others);
+        let held = base.saturating_add(others).saturating_mul(grid.seeds());
+        let left_out = (pairs > 0 && (pairs > MOST_PAIRS || held > MOST_HELD)).then(|| {
+            format!(
+                "strategies were not compared: {others} points against {base} of the baseline, with {} seeds each, \
+                 are more than the {MOST_PAIRS} pairs and {MOST_HELD} trials a dataset that are compared",
+                grid.seeds()
+            )
+        });
+        Self { open: None, block: None, held: Vec::new(), baseline, seeds: grid.seeds(), left_out }
+    }
+
+    pub fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
+    }
+
+    /// Adds a trial; the group before is returned when this one begins another.
+    pub fn push(&mut self, at: &Coordinates, place: &Place, outcome: &TrialOutcome) -> Option<Group> {
+        let index = outcome.trial_index / self.seeds.max(1);
+        let ended = match &self.open {
+            Some(open) if open.group.index == index => None,
+            _ => self.open.replace(Open::new(index, at, place, self.seeds)),
+        };
+        if let Some(open) = &mut self.open {
+            open.push(at, outcome);
+        }
+        ended.map(Open::close)
+    }
+
+    /// The last group.
+    pub fn take(&mut self) -> Option<Group> {
+        self.open.take().map(Open::close)
+    }
+
+    /// Holds a group until those of its dataset and model are there.
+    pub fn keep(&mut self, group: &Group, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
+        if self.left_out.is_some() {
+            return Ok(());
+        }
+        let block = (group.at.dataset, group.at.dataset_point, group.at.model);
+        if self.block != Some(block) {
+            self.end_block(tables, tally)?;
+            self.block = Some(block);
+        }
+        self.held.push(group.clone());
+        Ok(())
+    }
+
+    /// Compares the groups held, and lets them go.
+    pub fn end_block(&mut self, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
+        let held = std::mem::take(&mut self.held);
+        let (baselines, others): (Vec<&Group>, Vec<&Group>) =
+            held.iter().partition(|group| group.at.strategy == self.baseline);
+        for group in &others {
+            for base in &baselines {
+                let pair = Pair {
+                    dataset: &group.dataset,
+                    model: &group.model,
+                    strategy: &group.strategy,
+                    strategy_at: (group.at.strategy, group.at.strategy_point),
+                    baseline: &base.strategy,
+                    score: Compared::of(&group.seeds, &base.seeds, |seed| seed.score),
+                    loo: Compared::of(&group.seeds, &base.seeds, |seed| seed.loo),
+                };
+                tally.pair(&pair);
+                tables.comparison(&pair)?;
+            }
+        }
+        Ok(())
+    }
+}

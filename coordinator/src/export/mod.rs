@@ -1,0 +1,256 @@
+//! From records to an output directory.
+//!
+//! Records arrive sorted by trial number, so the trials of a group are neighbours, and so are the groups of a
+//! dataset: tables are written as records pass, and only per-group aggregates are kept. Every file is written
+//! under another name and gets its own at the end, so that a crash leaves no half file under a name that counts.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `file` | one table in Parquet, CSV or JSON Lines, under a temporary name |
+//! | `rows` | columns that are filled row by row |
+//! | `points` | names and canonical forms of dataset and strategy points, each resolved once |
+//! | `tables` | what each table holds |
+//! | `groups` | groups, and pairs of strategy and baseline |
+//! | `tally` | what the summary and the report need, in bounded memory |
+//! | `summary` | what is said at the end |
+
+mod file;
+mod groups;
+mod points;
+mod rows;
+mod summary;
+mod tables;
+mod tally;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use arrow::error::ArrowError;
+use evenkeel_common::grid::Grid;
+use evenkeel_common::id::SweepId;
+use evenkeel_common::results::{Status, TrialRecord};
+use evenkeel_common::trial::trial_id;
+use parquet::errors::ParquetError;
+
+use file::{TableFile, TextFile};
+use groups::{Group, Groups};
+use points::Points;
+pub use summary::{Failure, LineSummary, Slope, Summary};
+use tables::Tables;
+use tally::Tally;
+pub use tally::{Curve, GroupPoint, PlotLine, Plots, Thinned};
+
+/// Rows that are turned into columns together. Fixed, so that files do not depend on the size of windows.
+const BATCH_ROWS: usize = 8192;
+
+/// Format of the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    #[default]
+    Parquet,
+    /// CSV with a header; lists as JSON.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+impl Format {
+    /// The ending of its files.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "parquet" => Ok(Self::Parquet),
+            "csv" => Ok(Self::Csv),
+            "jsonl" => Ok(Self::Jsonl),
+            other => Err(format!("unknown format \"{other}\"; allowed: `parquet`, `csv`, `jsonl`")),
+        }
+    }
+}
+
+/// How a sweep was run: what its results do not depend on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunInfo {
+    /// Ids of the workers that gave results.
+    pub workers: Vec<String>,
+    /// Their devices and CPU models.
+    pub devices: Vec<String>,
+    /// How long it took, in seconds.
+    pub wall_seconds: Option<f64>,
+    /// Version of the program.
+    pub version: String,
+    /// When it was submitted, in milliseconds since the Unix epoch.
+    pub started_ms: Option<i64>,
+    /// The command that ran it.
+    pub command: Option<String>,
+}
+
+/// Why an output directory could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The file system.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What could not be written.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Parquet, or the file system below it.
+    #[error("{}: {source}", path.display())]
+    Parquet {
+        /// What could not be written.
+        path: PathBuf,
+        /// Why.
+        source: ParquetError,
+    },
+    /// Columns that do not fit together: a mistake in this module.
+    #[error("columns could not be built: {0}")]
+    Arrow(#[from] ArrowError),
+    /// Records out of order.
+    #[error("trial {found} came after trial {previous}; records must rise from one to the next")]
+    Order {
+        /// The trial before.
+        previous: u64,
+        /// The trial that came.
+        found: u64,
+    },
+    /// A record of another sweep.
+    #[error("trial {index} is not in the grid of {trials} trials")]
+    OutOfGrid {
+        /// The trial.
+        index: u64,
+        /// Trials of the grid.
+        trials: u64,
+    },
+    /// A plot could not be drawn: a mistake in the report.
+    #[error("a plot could not be drawn: {0}")]
+    Plot(String),
+}
+
+/// Writes the output directory of a sweep. Dropped without [`finish`](Self::finish), it leaves nothing behind.
+pub struct Exporter {
+    dir: PathBuf,
+    grid: Grid,
+    sweep: SweepId,
+    points: Points,
+    tables: Tables,
+    groups: Groups,
+    tally: Tally,
+    pending: Vec<TrialRecord>,
+    previous: Option<u64>,
+}
+
+impl Exporter {
+    /// Opens the tables in `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When a file cannot be created.
+    pub fn create(dir: &Path, grid: Grid, sweep: &SweepId, format: Format) -> Result<Self, ExportError> {
+        std::fs::create_dir_all(dir).map_err(|source| ExportError::Io { path: dir.to_owned(), source })?;
+        let points = Points::new(&grid);
+        Ok(Self {
+            dir: dir.to_owned(),
+            tables: Tables::create(dir, format, grid.spec().predictions)?,
+            groups: Groups::new(&grid, &points),
+            tally: Tally::new(&grid, &points),
+            points,
+            grid,
+            sweep: sweep.clone(),
+            pending: Vec::with_capacity(BATCH_ROWS),
+            previous: None,
+        })
+    }
+
+    /// Adds records, sorted by trial number; numbers rise strictly from call to call as well.
+    ///
+    /// # Errors
+    /// When they do not, when a trial is not in the grid, or when a file cannot be written.
+    pub fn push(&mut self, records: Vec<TrialRecord>) -> Result<(), ExportError> {
+        for record in records {
+            let found = record.outcome.trial_index;
+            if let Some(previous) = self.previous.filter(|previous| *previous >= found) {
+                return Err(ExportError::Order { previous, found });
+            }
+            self.previous = Some(found);
+            self.pending.push(record);
+            if self.pending.len() >= BATCH_ROWS {
+                self.write_pending()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_pending(&mut self) -> Result<(), ExportError> {
+        let settings = self.grid.settings();
+        for record in self.pending.drain(..) {
+            let outcome = &record.outcome;
+            let index = outcome.trial_index;
+            let out_of_grid = || ExportError::OutOfGrid { index, trials: self.grid.len() };
+            let at = self.grid.coordinates(index).ok_or_else(out_of_grid)?;
+            let place = self.points.place(&self.grid, &at, index).ok_or_else(out_of_grid)?;
+            let id = trial_id(&place.dataset.json, place.encoder, &place.strategy.json, place.seed, &settings);
+            self.tables.push(&self.sweep, &id, &place, &record);
+            let ended = self.groups.push(&at, &place, outcome);
+            if let Some(group) = ended {
+                end_group(&group, &mut self.groups, &mut self.tables, &mut self.tally)?;
+            }
+            self.tally.push(&at, outcome);
+        }
+        self.tables.flush()
+    }
+
+    /// Writes what is left, the summary and the report, and gives every file its name. Trials may be missing
+    /// (still to come, or cancelled): the summary says `complete: false` then.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn finish(mut self, run: &RunInfo) -> Result<Summary, ExportError> {
+        self.write_pending()?;
+        if let Some(group) = self.groups.take() {
+            end_group(&group, &mut self.groups, &mut self.tables, &mut self.tally)?;
+        }
+        self.groups.end_block(&mut self.tables, &mut self.tally)?;
+        self.tables.flush()?;
+        let summary = summary::summarize(&self.grid, &self.sweep, &self.tally, self.groups.left_out(), run);
+        let yaml = self.grid.spec().to_canonical_yaml();
+        let page = crate::report::page(&summary, &self.tally.plots(), &yaml)?;
+        let mut files: Vec<TextFile> = Vec::new();
+        for (name, text) in
+            [("spec.yaml", yaml), ("report.html", page), ("summary.json", format!("{:#}\n", summary.to_json()))]
+        {
+            files.push(TextFile::create(&self.dir, name, &text)?);
+        }
+        self.tables.commit()?;
+        // The summary last: where it is, everything else is.
+        files.into_iter().try_for_each(TextFile::commit)?;
+        Ok(summary)
+    }
+}
+
+fn end_group(group: &Group, groups: &mut Groups, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
+    tables.stability(group);
+    tally.end_group(group);
+    groups.keep(group, tables, tally)
+}
+
+/// Whether a status has measures that statistics take in: a diverged run is counted, but its numbers are no
+/// values of the quantity.
+fn measured(status: Status) -> bool {
+    status == Status::Completed
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

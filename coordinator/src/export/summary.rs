@@ -1,0 +1,246 @@
+//! What is said at the end: `summary.json`, the table on the terminal, and the words of the report.
+
+use evenkeel_common::grid::Grid;
+use evenkeel_common::id::SweepId;
+use evenkeel_common::stats::{Line, ols};
+use serde::Serialize;
+
+use super::RunInfo;
+use super::tally::{GroupPoint, LineTally, Tally};
+
+/// A sweep in numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The sweep.
+    pub sweep_id: String,
+    /// Its name.
+    pub name: String,
+    /// Its description, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whether every trial of the grid has a result.
+    pub complete: bool,
+    /// Trials of the grid.
+    pub trials: u64,
+    /// Trials that have a result.
+    pub recorded: u64,
+    /// Trained to the end.
+    pub completed: u64,
+    /// Became NaN or infinite.
+    pub diverged: u64,
+    /// Could not be run.
+    pub failed: u64,
+    /// Distinct training sets of the grid.
+    pub datasets: u64,
+    /// Seeds of each group.
+    pub seeds: u64,
+    /// Groups (dataset × model × strategy point) with a result.
+    pub groups: u64,
+    /// Name of the strategy that others are compared with.
+    pub baseline: String,
+    /// One line a strategy, or a strategy point while they are few.
+    pub strategies: Vec<LineSummary>,
+    /// Errors of failed trials, the most frequent first.
+    pub failures: Vec<Failure>,
+    /// Failed trials whose error is not listed.
+    pub unlisted_failures: u64,
+    /// What is left out, and why.
+    pub notes: Vec<String>,
+    /// Version of the program.
+    pub version: String,
+    /// Workers that gave results.
+    pub workers: Vec<String>,
+    /// Their devices.
+    pub devices: Vec<String>,
+    /// How long it took, in seconds.
+    pub wall_seconds: Option<f64>,
+    /// When it was submitted, milliseconds since the Unix epoch.
+    pub started_ms: Option<i64>,
+    /// The command that ran it.
+    pub command: Option<String>,
+}
+
+/// A strategy, or one of its points, in numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct LineSummary {
+    /// Name, and what sets the point apart.
+    pub label: String,
+    /// Name of the strategy.
+    pub strategy: String,
+    /// Whether it is the baseline.
+    pub is_baseline: bool,
+    /// Trials of the grid.
+    pub trials: u64,
+    /// Trained to the end.
+    pub completed: u64,
+    /// Became NaN or infinite.
+    pub diverged: u64,
+    /// Could not be run.
+    pub failed: u64,
+    /// Mean score over completed trials.
+    pub score_mean: Option<f64>,
+    /// Standard deviation of the score over seeds: median over groups.
+    pub score_sd_median: Option<f64>,
+    /// The same pooled over groups: √(Σ (nᵢ − 1) sᵢ² / Σ (nᵢ − 1)).
+    pub score_sd_pooled: Option<f64>,
+    /// Mean over completed trials of the mean leave-one-out distance.
+    pub loo_mean: Option<f64>,
+    /// Greatest leave-one-out distance of all.
+    pub loo_max: Option<f64>,
+    /// Share of runs no better than the majority class or diverged.
+    pub failed_run_rate: Option<f64>,
+    /// Variance of the score over seeds relative to the baseline's, median over the pairs.
+    pub variance_ratio: Option<f64>,
+    /// Pairs that the variance ratio is known of.
+    pub variance_ratio_pairs: u64,
+    /// Mean leave-one-out distance relative to the baseline's, median over the pairs.
+    pub loo_ratio: Option<f64>,
+    /// Exponent of the mean leave-one-out distance in n.
+    pub slope_samples: Option<Slope>,
+    /// Exponent of the mean leave-one-out distance in the margin γ.
+    pub slope_margin: Option<Slope>,
+}
+
+/// Slope of a line on log-log axes, fitted to groups within their dataset family.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Slope {
+    /// The slope.
+    pub slope: f64,
+    /// Lower end of its 95 % confidence interval.
+    pub ci_low: Option<f64>,
+    /// Upper end.
+    pub ci_high: Option<f64>,
+    /// Groups it is fitted to.
+    pub groups: u64,
+}
+
+/// An error and how often it came.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The error.
+    pub error: String,
+    /// Trials that failed with it.
+    pub trials: u64,
+    /// The first of them.
+    pub first_trial: u64,
+}
+
+impl Summary {
+    /// The summary as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// Puts the numbers together.
+pub(super) fn summarize(
+    grid: &Grid,
+    sweep: &SweepId,
+    tally: &Tally,
+    left_out: Option<&str>,
+    run: &RunInfo,
+) -> Summary {
+    let spec = grid.spec();
+    let sum = |get: fn(&LineTally) -> u64| tally.lines.iter().map(get).sum::<u64>();
+    let (completed, diverged, failed) = (sum(|l| l.completed), sum(|l| l.diverged), sum(|l| l.failed));
+    let recorded = completed + diverged + failed;
+    let mut failures: Vec<Failure> = tally
+        .errors
+        .iter()
+        .map(|(error, (trials, first))| Failure { error: error.clone(), trials: *trials, first_trial: *first })
+        .collect();
+    failures.sort_by(|a, b| b.trials.cmp(&a.trials).then(a.first_trial.cmp(&b.first_trial)));
+    Summary {
+        sweep_id: sweep.to_string(),
+        name: spec.name.clone(),
+        description: spec.description.clone(),
+        complete: recorded == grid.len(),
+        trials: grid.len(),
+        recorded,
+        completed,
+        diverged,
+        failed,
+        datasets: grid.datasets(),
+        seeds: grid.seeds(),
+        groups: tally.groups,
+        baseline: spec.baseline_name().to_owned(),
+        strategies: tally.lines.iter().map(|line| line_summary(line, tally, spec)).collect(),
+        failures,
+        unlisted_failures: tally.other_errors,
+        notes: notes(tally, left_out),
+        version: run.version.clone(),
+        workers: run.workers.clone(),
+        devices: run.devices.clone(),
+        wall_seconds: run.wall_seconds,
+        started_ms: run.started_ms,
+        command: run.command.clone(),
+    }
+}
+
+fn notes(tally: &Tally, left_out: Option<&str>) -> Vec<String> {
+    let mut notes: Vec<String> = left_out.map(str::to_owned).into_iter().collect();
+    let thinned = tally.lines.iter().map(|line| line.points.share()).filter(|(kept, seen)| kept < seen);
+    if let Some((kept, seen)) = thinned.max_by_key(|(_, seen)| *seen) {
+        notes.push(format!(
+            "plots and slopes use a sample of the groups, chosen by a hash of their number (at worst {kept} of {seen} \
+             groups of a strategy); tables and all other numbers use every trial"
+        ));
+    }
+    let skipped: u64 = tally.lines.iter().map(|line| line.curves.share()).map(|(kept, seen)| seen - kept).sum();
+    if skipped > 0 {
+        notes.push(format!("the plot of curves leaves {skipped} trials out, chosen by a hash of their number"));
+    }
+    notes
+}
+
+fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::Spec) -> LineSummary {
+    let (squares, degrees) = line.within;
+    LineSummary {
+        label: line.label.clone(),
+        strategy: spec.strategies.get(line.strategy).map(|s| s.name.clone()).unwrap_or_default(),
+        is_baseline: line.strategy == tally.baseline,
+        trials: line.expected,
+        completed: line.completed,
+        diverged: line.diverged,
+        failed: line.failed,
+        score_mean: line.score.get(),
+        score_sd_median: line.sds.quantile(0.5),
+        score_sd_pooled: (degrees > 0).then(|| (squares / degrees as f64).sqrt()),
+        loo_mean: line.loo.get(),
+        loo_max: line.loo_max,
+        failed_run_rate: line.failed_runs.rate(),
+        variance_ratio: line.score_variance_ratios.quantile(0.5),
+        variance_ratio_pairs: line.score_variance_ratios.count(),
+        loo_ratio: line.loo_ratios.quantile(0.5),
+        slope_samples: slope(line.points.iter(), |point| Some(f64::from(point.samples))),
+        slope_margin: slope(line.points.iter(), |point| point.margin),
+    }
+}
+
+/// Slope of log(mean leave-one-out distance) on log x. Points are centred on the mean of their dataset family
+/// first, so that the slope is of what varies within a family, not of one family against another.
+fn slope<'a>(points: impl Iterator<Item = &'a GroupPoint>, x: impl Fn(&GroupPoint) -> Option<f64>) -> Option<Slope> {
+    let mut families: std::collections::BTreeMap<usize, Vec<(f64, f64)>> = Default::default();
+    for point in points {
+        let positive = |value: &f64| *value > 0.0 && value.is_finite();
+        if let (Some(x), Some(y)) = (x(point).filter(positive), point.loo_mean.filter(positive)) {
+            families.entry(point.family).or_default().push((x.ln(), y.ln()));
+        }
+    }
+    let mut centred = Vec::new();
+    for family in families.values_mut() {
+        // In one order, so that the sums have the same bits whatever order the points were kept in.
+        family.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let varies = family.first().zip(family.last()).is_some_and(|(first, last)| last.0 - first.0 > 0.1);
+        if varies {
+            let n = family.len() as f64;
+            let x = family.iter().map(|p| p.0).sum::<f64>() / n;
+            let y = family.iter().map(|p| p.1).sum::<f64>() / n;
+            centred.extend(family.iter().map(|p| (p.0 - x, p.1 - y)));
+        }
+    }
+    let Line { slope, slope_ci95, count, .. } = ols(&centred)?;
+    let interval = slope_ci95?;
+    Some(Slope { slope, ci_low: Some(interval.0), ci_high: Some(interval.1), groups: count })
+}

@@ -1,0 +1,284 @@
+//! What each table holds.
+
+use std::path::Path;
+
+use evenkeel_common::id::{SweepId, TrialId};
+use evenkeel_common::results::{Measures, TrialRecord};
+use evenkeel_common::stats::Summary as Numbers;
+
+use super::groups::{Group, Pair};
+use super::points::Place;
+use super::rows::{Kind, Rows};
+use super::{BATCH_ROWS, ExportError, Format, TableFile};
+
+type Get = fn(&Measures) -> Option<f64>;
+
+macro_rules! measures {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), (|m| m.$name) as Get)),*] };
+}
+
+/// The measures that the contract names, in its order, then the others; `loo_count` stands between.
+const NAMED: &[(&str, Get)] =
+    measures![accuracy, train_loss, eval_loss, margin, weight_distance, loo_mean, loo_max];
+const OTHERS: &[(&str, Get)] = measures![
+    train_accuracy, majority, trained_margin, weight_norm, direction_residual, loo_se, loo_raw_mean, loo_raw_max,
+    loo_flip_rate, loo_loss_change,
+];
+
+/// Statistics over seeds, as columns `<quantity>_<statistic>`.
+const STATISTICS: [&str; 13] =
+    ["count", "mean", "sd", "se", "ci_low", "ci_high", "min", "q1", "median", "q3", "max", "iqr", "cv"];
+const QUANTITIES: [&str; 2] = ["score", "loo_mean"];
+
+/// One table: its rows in the making and its file.
+struct Table {
+    rows: Rows,
+    file: TableFile,
+}
+
+impl Table {
+    fn create(dir: &Path, stem: &str, format: Format, rows: Rows) -> Result<Self, ExportError> {
+        let file = TableFile::create(dir, stem, format, rows.schema())?;
+        Ok(Self { rows, file })
+    }
+
+    fn flush(&mut self) -> Result<(), ExportError> {
+        if self.rows.len() > 0 {
+            let batch = self.rows.batch()?;
+            self.file.write(&batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// All tables of an output directory.
+pub(super) struct Tables {
+    results: Table,
+    execution: Table,
+    curves: Table,
+    predictions: Option<Table>,
+    stability: Table,
+    comparisons: Table,
+}
+
+impl Tables {
+    pub fn create(dir: &Path, format: Format, predictions: bool) -> Result<Self, ExportError> {
+        let table = |stem, rows| Table::create(dir, stem, format, rows);
+        Ok(Self {
+            results: table("results", results())?,
+            execution: table("execution", execution())?,
+            curves: table("curves", curves())?,
+            predictions: predictions.then(|| table("predictions", self::predictions())).transpose()?,
+            stability: table("stability", stability())?,
+            comparisons: table("comparisons", comparisons())?,
+        })
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Table> {
+        let always =
+            [&mut self.results, &mut self.execution, &mut self.curves, &mut self.stability, &mut self.comparisons];
+        always.into_iter().chain(self.predictions.as_mut())
+    }
+
+    /// Adds a trial to the tables that have a row for it.
+    pub fn push(&mut self, sweep: &SweepId, id: &TrialId, place: &Place, record: &TrialRecord) {
+        let (outcome, execution) = (&record.outcome, &record.execution);
+        let (m, index, id) = (&outcome.measures, outcome.trial_index, id.to_string());
+        let (n, d, c) = place.dataset.shape;
+        let row = &mut self.results.rows;
+        row.text(Some(sweep.as_str())).whole(Some(index)).text(Some(&id));
+        row.text(Some(&place.dataset.name)).text(Some(&place.dataset.json)).text(Some(&place.model));
+        row.text(Some(&place.strategy.name)).text(Some(&place.strategy.json)).whole(Some(place.seed));
+        row.text(Some(outcome.status.name())).text(outcome.error.as_deref());
+        // The score of a head is its accuracy.
+        row.real(m.score).text(m.score.map(|_| "accuracy"));
+        NAMED.iter().for_each(|(_, get)| {
+            row.real(get(m));
+        });
+        row.whole(m.loo_count.map(u64::from));
+        OTHERS.iter().for_each(|(_, get)| {
+            row.real(get(m));
+        });
+        row.whole(Some(n.into())).whole(Some(d.into())).whole(Some(c.into()));
+
+        let row = &mut self.execution.rows;
+        row.whole(Some(index)).text(Some(&id)).whole(Some(execution.attempt.into()));
+        row.text(Some(&execution.worker)).text(Some(&execution.device));
+        row.time(execution.started_ms).real(Some(execution.duration_s));
+
+        let row = &mut self.curves.rows;
+        for point in &outcome.curve {
+            row.whole(Some(index)).text(Some(&id)).whole(Some(point.step.into()));
+            let reals =
+                [point.train_loss, point.eval_loss, point.score, point.loo_mean, point.direction_residual];
+            reals.into_iter().for_each(|value| {
+                row.real(Some(value));
+            });
+        }
+        if let (Some(table), Some(predictions)) = (&mut self.predictions, &outcome.predictions) {
+            table.rows.whole(Some(index)).text(Some(&id)).smalls(Some(predictions));
+        }
+    }
+
+    /// Adds a group.
+    pub fn stability(&mut self, group: &Group) {
+        let (n, d, c) = group.dataset.shape;
+        let row = &mut self.stability.rows;
+        row.whole(Some(group.index)).text(Some(&group.dataset.name)).text(Some(&group.dataset.json));
+        row.text(Some(&group.model)).text(Some(&group.strategy.name)).text(Some(&group.strategy.json));
+        row.whole(Some(n.into())).whole(Some(d.into())).whole(Some(c.into()));
+        row.real(group.margin.as_ref().map(|numbers| numbers.mean));
+        row.whole(Some(group.expected)).whole(Some(group.recorded()));
+        row.whole(Some(group.completed)).whole(Some(group.diverged)).whole(Some(group.failed));
+        row.real(group.failed_runs.rate());
+        numbers(row, group.score.as_ref());
+        numbers(row, group.loo.as_ref());
+        row.real(group.loo_max).real(group.flip_rate).real(group.weight_distance);
+    }
+
+    /// Adds a strategy point against a baseline point.
+    pub fn comparison(&mut self, pair: &Pair<'_>) -> Result<(), ExportError> {
+        let row = &mut self.comparisons.rows;
+        let dataset = pair.dataset;
+        row.text(Some(&dataset.name)).text(Some(&dataset.json)).text(Some(pair.model));
+        row.text(Some(&pair.strategy.name)).text(Some(&pair.strategy.json));
+        row.text(Some(&pair.baseline.name)).text(Some(&pair.baseline.json));
+        for quantity in [&pair.score, &pair.loo] {
+            let difference = quantity.difference.as_ref();
+            let interval = difference.and_then(|numbers| numbers.ci95);
+            row.whole(Some(difference.map_or(0, |numbers| numbers.count)));
+            row.real(difference.map(|numbers| numbers.mean));
+            row.real(interval.map(|(low, _)| low)).real(interval.map(|(_, high)| high));
+            row.real(quantity.mean_ratio).real(quantity.variance_ratio);
+        }
+        // A dataset with many strategy points makes many pairs.
+        if row.len() >= BATCH_ROWS { self.comparisons.flush() } else { Ok(()) }
+    }
+
+    /// Writes the rows made until now.
+    pub fn flush(&mut self) -> Result<(), ExportError> {
+        self.all().try_for_each(Table::flush)
+    }
+
+    /// Gives the files their names.
+    pub fn commit(self) -> Result<(), ExportError> {
+        let Self { results, execution, curves, predictions, stability, comparisons } = self;
+        let all = [results, execution, curves, stability, comparisons].into_iter().chain(predictions);
+        all.map(|table| table.file).try_for_each(TableFile::commit)
+    }
+}
+
+fn numbers(row: &mut Rows, numbers: Option<&Numbers>) {
+    let interval = numbers.and_then(|n| n.ci95);
+    row.whole(Some(numbers.map_or(0, |n| n.count)));
+    row.real(numbers.map(|n| n.mean)).real(numbers.and_then(|n| n.sd)).real(numbers.and_then(|n| n.se));
+    row.real(interval.map(|(low, _)| low)).real(interval.map(|(_, high)| high));
+    row.real(numbers.map(|n| n.min)).real(numbers.map(|n| n.q1)).real(numbers.map(|n| n.median));
+    row.real(numbers.map(|n| n.q3)).real(numbers.map(|n| n.max));
+    row.real(numbers.map(Numbers::iqr)).real(numbers.and_then(|n| n.cv));
+}
+
+fn reals<'a>(names: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = (String, Kind)> {
+    names.into_iter().map(|name| (name.to_owned(), Kind::Real))
+}
+
+fn named(fields: &[(&str, Kind)]) -> Vec<(String, Kind)> {
+    fields.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect()
+}
+
+const SHAPE: [(&str, Kind); 3] = [("samples", Kind::Small), ("features", Kind::Small), ("classes", Kind::Small)];
+
+fn results() -> Rows {
+    use Kind::{Real, Small, Text, Whole, Word};
+    let mut fields = named(&[
+        ("sweep_id", Word),
+        ("trial_index", Whole),
+        ("trial_id", Text),
+        ("dataset", Word),
+        ("dataset_config", Word),
+        ("model", Word),
+        ("strategy", Word),
+        ("strategy_config", Word),
+        ("seed", Whole),
+        ("status", Word),
+        ("error", Text),
+        ("score", Real),
+        ("metric", Word),
+    ]);
+    fields.extend(reals(NAMED.iter().map(|(name, _)| *name)));
+    fields.push(("loo_count".to_owned(), Small));
+    fields.extend(reals(OTHERS.iter().map(|(name, _)| *name)));
+    fields.extend(named(&SHAPE));
+    Rows::new(fields)
+}
+
+fn execution() -> Rows {
+    use Kind::{Real, Small, Text, Time, Whole, Word};
+    Rows::new([
+        ("trial_index", Whole),
+        ("trial_id", Text),
+        ("attempts", Small),
+        ("worker", Word),
+        ("device", Word),
+        ("started", Time),
+        ("duration_s", Real),
+    ])
+}
+
+fn curves() -> Rows {
+    let mut fields = named(&[("trial_index", Kind::Whole), ("trial_id", Kind::Word), ("step", Kind::Small)]);
+    fields.extend(reals(["train_loss", "eval_loss", "score", "loo_mean", "direction_residual"]));
+    Rows::new(fields)
+}
+
+fn predictions() -> Rows {
+    Rows::new([("trial_index", Kind::Whole), ("trial_id", Kind::Text), ("predictions", Kind::Smalls)])
+}
+
+fn stability() -> Rows {
+    use Kind::{Real, Whole, Word};
+    let mut fields = named(&[
+        ("group_index", Whole),
+        ("dataset", Word),
+        ("dataset_config", Word),
+        ("model", Word),
+        ("strategy", Word),
+        ("strategy_config", Word),
+    ]);
+    fields.extend(named(&SHAPE));
+    fields.extend(named(&[
+        ("margin", Real),
+        ("seeds", Whole),
+        ("recorded", Whole),
+        ("completed", Whole),
+        ("diverged", Whole),
+        ("failed", Whole),
+        ("failed_run_rate", Real),
+    ]));
+    for quantity in QUANTITIES {
+        let kind = |statistic| if statistic == "count" { Whole } else { Real };
+        fields.extend(STATISTICS.map(|statistic| (format!("{quantity}_{statistic}"), kind(statistic))));
+    }
+    fields.extend(reals(["loo_max", "loo_flip_rate", "weight_distance"]));
+    Rows::new(fields)
+}
+
+fn comparisons() -> Rows {
+    use Kind::{Real, Whole, Word};
+    let mut fields = named(&[
+        ("dataset", Word),
+        ("dataset_config", Word),
+        ("model", Word),
+        ("strategy", Word),
+        ("strategy_config", Word),
+        ("baseline", Word),
+        ("baseline_config", Word),
+    ]);
+    for quantity in QUANTITIES {
+        fields.push((format!("{quantity}_pairs"), Whole));
+        for statistic in ["difference", "difference_ci_low", "difference_ci_high", "ratio", "variance_ratio"] {
+            fields.push((format!("{quantity}_{statistic}"), Real));
+        }
+    }
+    Rows::new(fields)
+}

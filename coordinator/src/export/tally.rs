@@ -1,0 +1,280 @@
+//! What the summary and the report need, in bounded memory: totals of each line, and a thinned sample of groups
+//! and curves for the plots.
+
+use std::collections::BTreeMap;
+
+use evenkeel_common::grid::{Coordinates, Grid};
+use evenkeel_common::results::{Status, TrialOutcome};
+use evenkeel_common::stats::{FailedRuns, Sample};
+
+use super::groups::{Group, Pair};
+use super::measured;
+use super::points::{Lines, Points};
+
+/// Groups of a line that plots and slopes see at most.
+const GROUPS: usize = 20_000;
+/// Curves of a line that plots see at most.
+const CURVES: usize = 500;
+/// Lines that plots have at most: as many colours as can be told apart.
+const PLOTTED: usize = 8;
+/// Distinct errors that are kept.
+const ERRORS: usize = 200;
+
+/// A sample of at most some thousand items, chosen by a hash of their number: the same ones in every run, and
+/// none of the grid's axes is favoured, as taking every k-th would.
+#[derive(Clone, Debug)]
+pub struct Thinned<T> {
+    items: Vec<(u64, T)>,
+    most: usize,
+    /// An item is kept when so many leading bits of its hash are zero.
+    bits: u32,
+    seen: u64,
+}
+
+impl<T> Thinned<T> {
+    fn new(most: usize) -> Self {
+        Self { items: Vec::new(), most, bits: 0, seen: 0 }
+    }
+
+    /// Offers the item of a number; it is made only when it is kept.
+    fn offer(&mut self, number: u64, item: impl FnOnce() -> T) {
+        self.seen += 1;
+        let hash = mix(number);
+        if hash.leading_zeros() < self.bits {
+            return;
+        }
+        self.items.push((hash, item()));
+        while self.items.len() > self.most && self.bits < 64 {
+            self.bits += 1;
+            let bits = self.bits;
+            self.items.retain(|(hash, _)| hash.leading_zeros() >= bits);
+        }
+    }
+
+    /// The items kept.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().map(|(_, item)| item)
+    }
+
+    /// How many were kept, of how many.
+    #[must_use]
+    pub fn share(&self) -> (u64, u64) {
+        (self.items.len() as u64, self.seen)
+    }
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea & Flood, *Fast splittable pseudorandom number generators*, 2014).
+fn mix(number: u64) -> u64 {
+    let z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A group as plots see it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupPoint {
+    /// Which entry of `datasets`: groups of one entry differ by its axes alone.
+    pub family: usize,
+    /// Training set size n.
+    pub samples: u32,
+    /// Hard margin γ, mean over seeds.
+    pub margin: Option<f64>,
+    /// Standard deviation of the score over seeds.
+    pub score_sd: Option<f64>,
+    /// Mean leave-one-out distance over seeds.
+    pub loo_mean: Option<f64>,
+}
+
+/// A trial's curve as plots see it: step, mean leave-one-out distance, training loss.
+pub type Curve = Vec<(u32, f64, f64)>;
+
+/// Totals of one line.
+pub(super) struct LineTally {
+    pub strategy: usize,
+    pub label: String,
+    /// Trials that the grid has of it.
+    pub expected: u64,
+    pub completed: u64,
+    pub diverged: u64,
+    pub failed: u64,
+    pub score: Mean,
+    pub loo: Mean,
+    pub loo_max: Option<f64>,
+    pub failed_runs: FailedRuns,
+    /// Standard deviations of the score within groups: eight bytes a group.
+    pub sds: Sample,
+    /// Sum of squares within groups and its degrees of freedom.
+    pub within: (f64, u64),
+    /// Of the pairs with the baseline.
+    pub score_variance_ratios: Sample,
+    pub loo_ratios: Sample,
+    pub points: Thinned<GroupPoint>,
+    pub curves: Thinned<Curve>,
+}
+
+/// A running mean (Welford 1962); records arrive in one order, so its bits are always the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mean {
+    count: u64,
+    mean: f64,
+}
+
+impl Mean {
+    fn push(&mut self, value: Option<f64>) {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            self.count += 1;
+            self.mean += (value - self.mean) / self.count as f64;
+        }
+    }
+
+    pub fn get(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.mean)
+    }
+}
+
+/// Everything that is counted.
+pub(super) struct Tally {
+    pub lines: Vec<LineTally>,
+    map: Lines,
+    pub baseline: usize,
+    /// Error text → how many trials, and the first.
+    pub errors: BTreeMap<String, (u64, u64)>,
+    /// Failed trials whose error is not among those kept.
+    pub other_errors: u64,
+    pub groups: u64,
+    pub pairs: u64,
+}
+
+/// What the report's plots are made of: the baseline's lines, then others, as many as can be told apart.
+pub struct Plots<'a> {
+    /// The lines.
+    pub lines: Vec<PlotLine<'a>>,
+    /// Lines that are not shown.
+    pub hidden: usize,
+}
+
+/// One line of the plots.
+pub struct PlotLine<'a> {
+    /// Its name.
+    pub label: &'a str,
+    /// Its groups.
+    pub points: &'a Thinned<GroupPoint>,
+    /// Its curves.
+    pub curves: &'a Thinned<Curve>,
+}
+
+impl Tally {
+    pub fn new(grid: &Grid, points: &Points) -> Self {
+        let spec = grid.spec();
+        let baseline = spec.strategies.iter().position(|s| s.name == spec.baseline_name()).unwrap_or(0);
+        let each = grid.datasets().saturating_mul(spec.models.len() as u64).saturating_mul(grid.seeds());
+        let line = |(strategy, label, points): &(usize, String, u64)| LineTally {
+            strategy: *strategy,
+            label: label.clone(),
+            expected: each.saturating_mul(*points),
+            completed: 0,
+            diverged: 0,
+            failed: 0,
+            score: Mean::default(),
+            loo: Mean::default(),
+            loo_max: None,
+            failed_runs: FailedRuns::default(),
+            sds: Sample::default(),
+            within: (0.0, 0),
+            score_variance_ratios: Sample::default(),
+            loo_ratios: Sample::default(),
+            points: Thinned::new(GROUPS),
+            curves: Thinned::new(CURVES),
+        };
+        Self {
+            lines: points.lines().all.iter().map(line).collect(),
+            map: points.lines().clone(),
+            baseline,
+            errors: BTreeMap::new(),
+            other_errors: 0,
+            groups: 0,
+            pairs: 0,
+        }
+    }
+
+    fn line(&mut self, strategy: usize, point: u64) -> Option<&mut LineTally> {
+        let line = self.map.of(strategy, point);
+        self.lines.get_mut(line)
+    }
+
+    /// Counts a trial.
+    pub fn push(&mut self, at: &Coordinates, outcome: &TrialOutcome) {
+        if outcome.status == Status::Failed {
+            let error = outcome.error.clone().unwrap_or_else(|| "no reason was recorded".to_owned());
+            let room = self.errors.len() < ERRORS;
+            match self.errors.get_mut(&error) {
+                Some((count, _)) => *count += 1,
+                None if room => {
+                    self.errors.insert(error, (1, outcome.trial_index));
+                }
+                None => self.other_errors += 1,
+            }
+        }
+        let Some(line) = self.line(at.strategy, at.strategy_point) else { return };
+        let m = &outcome.measures;
+        match outcome.status {
+            Status::Completed => {
+                line.completed += 1;
+                line.failed_runs.push(m.score, m.majority);
+            }
+            Status::Diverged => {
+                line.diverged += 1;
+                line.failed_runs.push_diverged();
+            }
+            Status::Failed => line.failed += 1,
+        }
+        if measured(outcome.status) {
+            line.score.push(m.score);
+            line.loo.push(m.loo_mean);
+            line.loo_max = m.loo_max.into_iter().chain(line.loo_max).reduce(f64::max);
+            if outcome.curve.len() > 1 {
+                let curve = || outcome.curve.iter().map(|p| (p.step, p.loo_mean, p.train_loss)).collect();
+                line.curves.offer(outcome.trial_index, curve);
+            }
+        }
+    }
+
+    /// Counts a group that is whole.
+    pub fn end_group(&mut self, group: &Group) {
+        self.groups += 1;
+        let Some(line) = self.line(group.at.strategy, group.at.strategy_point) else { return };
+        let score_sd = group.score.as_ref().and_then(|numbers| numbers.sd);
+        if let (Some(sd), Some(numbers)) = (score_sd, &group.score) {
+            let degrees = numbers.count.saturating_sub(1);
+            line.sds.push(sd);
+            line.within = (line.within.0 + sd * sd * degrees as f64, line.within.1 + degrees);
+        }
+        line.points.offer(group.index, || GroupPoint {
+            family: group.at.dataset,
+            samples: group.dataset.shape.0,
+            margin: group.margin.as_ref().map(|numbers| numbers.mean),
+            score_sd,
+            loo_mean: group.loo.as_ref().map(|numbers| numbers.mean),
+        });
+    }
+
+    /// Counts a pair.
+    pub fn pair(&mut self, pair: &Pair<'_>) {
+        self.pairs += 1;
+        let (strategy, point) = pair.strategy_at;
+        let Some(line) = self.line(strategy, point) else { return };
+        pair.score.variance_ratio.into_iter().for_each(|ratio| line.score_variance_ratios.push(ratio));
+        pair.loo.mean_ratio.into_iter().for_each(|ratio| line.loo_ratios.push(ratio));
+    }
+
+    /// What the plots show.
+    pub fn plots(&self) -> Plots<'_> {
+        let (first, rest): (Vec<_>, Vec<_>) = self.lines.iter().partition(|line| line.strategy == self.baseline);
+        let shown = first.into_iter().chain(rest).take(PLOTTED);
+        let lines: Vec<PlotLine<'_>> = shown
+            .map(|line| PlotLine { label: &line.label, points: &line.points, curves: &line.curves })
+            .collect();
+        Plots { hidden: self.lines.len() - lines.len(), lines }
+    }
+}

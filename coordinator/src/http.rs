@@ -1,0 +1,143 @@
+//! HTTP beside gRPC: health for Kubernetes, metrics for Prometheus, JSON for scripts.
+
+use std::fmt::Write as _;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use axum::Router;
+use serde_json::{Value, json};
+
+use crate::driver::{DriverHandle, Snapshot, SweepView, WorkerState, WorkerView, state_name};
+
+/// The routes; `driver` is none until this coordinator leads.
+pub fn router(driver: tokio::sync::watch::Receiver<Option<DriverHandle>>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/sweeps", get(sweeps))
+        .route("/api/v1/sweeps/{id}", get(sweep))
+        .route("/api/v1/workers", get(workers))
+        .route("/", get(page))
+        .with_state(driver)
+}
+
+type Driver = State<tokio::sync::watch::Receiver<Option<DriverHandle>>>;
+
+fn snapshot(driver: &Driver) -> Option<std::sync::Arc<Snapshot>> {
+    driver.borrow().as_ref().map(DriverHandle::snapshot)
+}
+
+fn standby() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "another coordinator leads; this one stands by\n").into_response()
+}
+
+async fn readyz(driver: Driver) -> Response {
+    match snapshot(&driver) {
+        None => standby(),
+        Some(now) => match &now.stalled {
+            Some(reason) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("the store takes no results: {reason}\n")).into_response()
+            }
+            None => "ok\n".into_response(),
+        },
+    }
+}
+
+async fn sweeps(driver: Driver) -> Response {
+    let Some(now) = snapshot(&driver) else { return standby() };
+    Json(json!({ "sweeps": now.sweeps.iter().map(sweep_json).collect::<Vec<_>>() })).into_response()
+}
+
+async fn sweep(driver: Driver, Path(id): Path<String>) -> Response {
+    let Some(now) = snapshot(&driver) else { return standby() };
+    match now.sweeps.iter().find(|sweep| sweep.id.as_str() == id) {
+        Some(view) => Json(sweep_json(view)).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "error": "there is no such sweep" }))).into_response(),
+    }
+}
+
+async fn workers(driver: Driver) -> Response {
+    let Some(now) = snapshot(&driver) else { return standby() };
+    Json(json!({ "workers": now.workers.iter().map(worker_json).collect::<Vec<_>>() })).into_response()
+}
+
+/// A sweep as the JSON of the API and of `--json`.
+#[must_use]
+pub fn sweep_json(view: &SweepView) -> Value {
+    json!({
+        "id": view.id, "name": view.name, "state": state_name(view.state), "trials": view.total,
+        "completed": view.counts.completed, "diverged": view.counts.diverged, "failed": view.counts.failed,
+        "running": view.running, "submitted_ms": view.submitted_ms, "seconds": view.seconds,
+        "priority": view.priority, "trials_per_second": view.trials_per_second, "notice": view.notice,
+    })
+}
+
+fn worker_json(view: &WorkerView) -> Value {
+    json!({
+        "id": view.record.id, "address": view.record.address, "version": view.record.version,
+        "device": view.record.device, "slots": view.record.slots, "state": view.state.name(),
+        "reason": view.reason, "packs": view.packs, "sweep": view.sweep, "flops_per_second": view.speed,
+        "failures": view.failures, "trials_done": view.trials_done,
+    })
+}
+
+async fn metrics(driver: Driver) -> Response {
+    let text = match snapshot(&driver) {
+        Some(now) => metrics_text(&now),
+        None => "# TYPE evenkeel_leader gauge\nevenkeel_leader 0\n".to_owned(),
+    };
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// Prometheus' text format. Ids hold only letters, digits and dashes: nothing to escape.
+fn metrics_text(now: &Snapshot) -> String {
+    let mut text = String::from("# HELP evenkeel_leader Whether this coordinator leads.\n# TYPE evenkeel_leader gauge\nevenkeel_leader 1\n");
+    text.push_str("# HELP evenkeel_store_stalled Whether the store takes no results.\n# TYPE evenkeel_store_stalled gauge\n");
+    let _ = writeln!(text, "evenkeel_store_stalled {}", u8::from(now.stalled.is_some()));
+    text.push_str("# HELP evenkeel_sweep_trials Trials of a sweep by state.\n# TYPE evenkeel_sweep_trials gauge\n");
+    for sweep in &now.sweeps {
+        let counts = sweep.counts;
+        let waiting = sweep.total.saturating_sub(counts.total() + sweep.running);
+        for (state, count) in [
+            ("completed", counts.completed),
+            ("diverged", counts.diverged),
+            ("failed", counts.failed),
+            ("running", sweep.running),
+            ("waiting", waiting),
+        ] {
+            let _ = writeln!(text, "evenkeel_sweep_trials{{sweep=\"{}\",state=\"{state}\"}} {count}", sweep.id);
+        }
+    }
+    text.push_str("# HELP evenkeel_workers Workers by state.\n# TYPE evenkeel_workers gauge\n");
+    for state in [
+        WorkerState::Ready, WorkerState::Connecting, WorkerState::Draining, WorkerState::Quarantined, WorkerState::Refused,
+    ] {
+        let count = now.workers.iter().filter(|worker| worker.state == state).count();
+        let _ = writeln!(text, "evenkeel_workers{{state=\"{}\"}} {count}", state.name());
+    }
+    text
+}
+
+async fn page(driver: Driver) -> Response {
+    let Some(now) = snapshot(&driver) else { return standby() };
+    let mut rows = String::new();
+    for sweep in &now.sweeps {
+        let done = sweep.counts.total();
+        let _ = write!(
+            rows,
+            "<tr><td>{}<td>{}<td>{done} / {}<td>{}<td>{:.0}",
+            sweep.id, state_name(sweep.state), sweep.total, sweep.counts.failed, sweep.trials_per_second
+        );
+    }
+    Html(format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2><title>Evenkeel</title>\
+         <meta name=viewport content='width=device-width'><style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 \
+         system-ui;margin:2rem}}td,th{{padding:.2rem 1rem;text-align:left}}</style><h1>Evenkeel</h1><p>{} workers ready\
+         <table><tr><th>sweep<th>state<th>trials<th>failed<th>trials/s{rows}</table>",
+        now.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count(),
+    ))
+    .into_response()
+}

@@ -1,0 +1,280 @@
+//! Axes and marks, drawn through plotters' SVG backend.
+//!
+//! Colours are placeholders that become CSS classes, so that a picture follows the page into dark mode. No text is
+//! measured: there are no fonts to measure it with. Titles stand above the axes and legends in the page instead.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::figures::{escape, tick};
+use crate::export::ExportError;
+
+/// Width in units of the picture; the page scales it.
+const WIDTH: u32 = 960;
+const LEFT: i32 = 130;
+const RIGHT: i32 = 40;
+const TOP: i32 = 62;
+const BOTTOM: i32 = 108;
+const TEXT: i32 = 34;
+
+/// Placeholder of axes and text.
+const INK: RGBColor = RGBColor(1, 2, 3);
+/// Placeholder of grid lines.
+const GRID: RGBColor = RGBColor(1, 2, 4);
+
+/// Placeholder of a line's colour.
+fn color(line: usize) -> RGBColor {
+    RGBColor(2, 0, line as u8)
+}
+
+/// From values to pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scale {
+    low: f64,
+    high: f64,
+    log: bool,
+}
+
+impl Scale {
+    /// A scale that shows these values with some room; none when there is no value it can show.
+    pub fn of(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
+        let shown = values.filter(|value| value.is_finite() && (!log || *value > 0.0));
+        let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        if low > high {
+            return None;
+        }
+        if log {
+            let room = ((high / low).ln() * 0.06).max(0.1);
+            return Some(Self { low: (low.ln() - room).exp(), high: (high.ln() + room).exp(), log });
+        }
+        let room = ((high - low) * 0.05).max(high.abs() * 0.01).max(1e-9);
+        // A spread begins at zero.
+        let low = if low >= 0.0 { 0.0 } else { low - room };
+        Some(Self { low, high: high + room, log })
+    }
+
+    /// Place of a value in [0, 1].
+    fn share(self, value: f64) -> f64 {
+        let share = if self.log {
+            (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        };
+        share.clamp(0.0, 1.0)
+    }
+
+    /// Values of ticks, at most about `most`.
+    pub fn ticks(self, most: usize) -> Vec<f64> {
+        if !self.log {
+            return linear_ticks(self.low, self.high, most);
+        }
+        let (first, last) = (self.low.log10().ceil() as i32, self.high.log10().floor() as i32);
+        let decades = (last - first + 1).max(0) as usize;
+        let inside = |value: &f64| *value >= self.low && *value <= self.high;
+        if decades > most {
+            let step = decades.div_ceil(most);
+            return (first..=last).step_by(step).map(|power| 10f64.powi(power)).collect();
+        }
+        // The finest of these that has not too many: a decade's 1, 2, 5, or its 1 alone.
+        let with = |digits: &[f64]| -> Vec<f64> {
+            let powers = first - 1..=last;
+            powers.flat_map(|p| digits.iter().map(move |d| d * 10f64.powi(p))).filter(|v| inside(v)).collect()
+        };
+        let fine = with(&[1.0, 2.0, 5.0]);
+        if fine.len() > most {
+            with(&[1.0])
+        } else if fine.len() < 2 {
+            linear_ticks(self.low, self.high, most.min(4))
+        } else {
+            fine
+        }
+    }
+}
+
+fn linear_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
+    let raw = (high - low) / most.max(1) as f64;
+    let power = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|step| *step >= raw).unwrap_or(raw);
+    let first = (low / step).ceil() as i64;
+    // Multiplied, not added up, so that 0.3 stays 0.3.
+    let ticks = (first..first + 100).map(|k| k as f64 * step).take_while(|tick| *tick <= high);
+    ticks.map(|tick| (tick * 1e12).round() / 1e12).collect()
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Drawn = Result<(), ExportError>;
+
+fn failed(error: impl std::fmt::Display) -> ExportError {
+    ExportError::Plot(error.to_string())
+}
+
+/// A picture with two axes.
+pub(super) struct Chart<'a> {
+    area: Area<'a>,
+    x: Scale,
+    y: Option<Scale>,
+    height: i32,
+}
+
+impl<'a> Chart<'a> {
+    /// Draws a picture: axes with titles, then what `marks` draws. Without `y` the vertical place is in pixels.
+    pub fn draw(
+        label: &str,
+        height: u32,
+        (x, x_title): (Scale, &str),
+        y: Option<(Scale, &str)>,
+        marks: impl FnOnce(&Chart<'_>) -> Drawn,
+    ) -> Result<String, ExportError> {
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+            let chart = Chart { area, x, y: y.map(|(scale, _)| scale), height: height as i32 };
+            chart.axes(x_title, y)?;
+            marks(&chart)?;
+            chart.area.present().map_err(failed)?;
+        }
+        Ok(finish(&svg, label, height))
+    }
+
+    fn left(&self) -> i32 {
+        if self.y.is_some() { LEFT } else { RIGHT }
+    }
+
+    pub fn x(&self, value: f64) -> i32 {
+        let width = f64::from(WIDTH as i32 - self.left() - RIGHT);
+        self.left() + (width * self.x.share(value)).round() as i32
+    }
+
+    fn y(&self, value: f64) -> i32 {
+        let room = f64::from(self.height - TOP - BOTTOM);
+        let share = self.y.map_or(0.0, |scale| scale.share(value));
+        self.height - BOTTOM - (room * share).round() as i32
+    }
+
+    fn axes(&self, x_title: &str, y: Option<(Scale, &str)>) -> Drawn {
+        let (left, right, bottom) = (self.left(), WIDTH as i32 - RIGHT, self.height - BOTTOM);
+        let top = if y.is_some() { TOP } else { 0 };
+        for value in self.x.ticks(6) {
+            let at = self.x(value);
+            self.path(vec![(at, top), (at, bottom)], GRID.stroke_width(2))?;
+            self.text(&tick(value), (at, bottom + 12), INK, (HPos::Center, VPos::Top))?;
+        }
+        let middle = (left + right) / 2;
+        self.text(x_title, (middle, self.height - 8), INK, (HPos::Center, VPos::Bottom))?;
+        if let Some((scale, title)) = y {
+            for value in scale.ticks(6) {
+                let at = self.y(value);
+                self.path(vec![(left, at), (right, at)], GRID.stroke_width(2))?;
+                self.text(&tick(value), (left - 12, at), INK, (HPos::Right, VPos::Center))?;
+            }
+            self.text(title, (8, 4), INK, (HPos::Left, VPos::Top))?;
+            self.path(vec![(left, top), (left, bottom)], INK.stroke_width(2))?;
+        }
+        self.path(vec![(left, bottom), (right, bottom)], INK.stroke_width(2))
+    }
+
+    fn path(&self, points: Vec<(i32, i32)>, style: ShapeStyle) -> Drawn {
+        self.area.draw(&PathElement::new(points, style)).map_err(failed)
+    }
+
+    fn text(&self, text: &str, at: (i32, i32), color: RGBColor, (h, v): (HPos, VPos)) -> Drawn {
+        let style = ("sans-serif", TEXT).into_font().color(&color).pos(Pos::new(h, v));
+        self.area.draw(&Text::new(text.to_owned(), at, style)).map_err(failed)
+    }
+
+    /// A text above a row.
+    pub fn row_label(&self, text: &str, y: i32) -> Drawn {
+        self.text(text, (self.left(), y), INK, (HPos::Left, VPos::Top))
+    }
+
+    /// A line through (x, y), with its marks and the band between the least and greatest of each point.
+    pub fn band(&self, line: usize, points: &[(f64, f64, f64, f64)]) -> Drawn {
+        if points.len() > 1 {
+            let upper = points.iter().map(|(x, _, _, high)| (self.x(*x), self.y(*high)));
+            let lower = points.iter().rev().map(|(x, _, low, _)| (self.x(*x), self.y(*low)));
+            let band = Polygon::new(upper.chain(lower).collect::<Vec<_>>(), color(line).mix(0.15));
+            self.area.draw(&band).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The line itself, above all bands.
+    pub fn line(&self, line: usize, points: &[(f64, f64, f64, f64)], marks: bool) -> Drawn {
+        let places: Vec<(i32, i32)> = points.iter().map(|(x, y, ..)| (self.x(*x), self.y(*y))).collect();
+        self.path(places.clone(), color(line).stroke_width(5))?;
+        if marks || places.len() == 1 {
+            places.into_iter().try_for_each(|at| self.mark(line, at, 11))?;
+        }
+        Ok(())
+    }
+
+    /// A mark whose shape, beside its colour, tells lines apart.
+    fn mark(&self, line: usize, (x, y): (i32, i32), r: i32) -> Drawn {
+        let corners = match line % 4 {
+            0 => return self.area.draw(&Circle::new((x, y), r, color(line).filled())).map_err(failed),
+            1 => vec![(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r)],
+            2 => vec![(x, y - r - 3), (x + r + 3, y), (x, y + r + 3), (x - r - 3, y)],
+            _ => vec![(x, y - r - 3), (x + r + 2, y + r), (x - r - 2, y + r)],
+        };
+        self.area.draw(&Polygon::new(corners, color(line).filled())).map_err(failed)
+    }
+
+    /// A horizontal box: (low, q1, median, q3, high) at a row.
+    pub fn horizontal_box(&self, line: usize, [low, q1, median, q3, high]: [f64; 5], y: i32) -> Drawn {
+        let (half, stroke) = (17, color(line).stroke_width(4));
+        self.path(vec![(self.x(low), y), (self.x(q1), y)], stroke)?;
+        self.path(vec![(self.x(q3), y), (self.x(high), y)], stroke)?;
+        let corners = [(self.x(q1), y - half), (self.x(q3), y + half)];
+        self.area.draw(&Rectangle::new(corners, color(line).mix(0.25).filled())).map_err(failed)?;
+        self.area.draw(&Rectangle::new(corners, stroke)).map_err(failed)?;
+        self.path(vec![(self.x(median), y - half), (self.x(median), y + half)], color(line).stroke_width(8))
+    }
+
+    /// A faint dot.
+    pub fn dot(&self, line: usize, value: f64, y: i32) -> Drawn {
+        self.area.draw(&Circle::new((self.x(value), y), 4, color(line).mix(0.35).filled())).map_err(failed)
+    }
+}
+
+/// Turns placeholders into classes and lets the page decide the size.
+fn finish(svg: &str, label: &str, height: u32) -> String {
+    let mut svg = svg.replace(
+        &format!("width=\"{WIDTH}\" height=\"{height}\" viewBox"),
+        &format!("role=\"img\" aria-label=\"{}\" viewBox", escape(label)),
+    );
+    svg = svg.replace(" font-family=\"sans-serif\"", "");
+    let names = [(INK, "ink".to_owned()), (GRID, "grid".to_owned())];
+    let lines = (0..super::plots::COLORS).map(|line| (color(line), line.to_string()));
+    for (placeholder, name) in names.into_iter().chain(lines) {
+        let RGBColor(r, g, b) = placeholder;
+        let hex = format!("#{r:02X}{g:02X}{b:02X}");
+        for (attribute, class) in [("fill", 'f'), ("stroke", 's')] {
+            svg = svg.replace(&format!("{attribute}=\"{hex}\""), &format!("class=\"{class}-{name}\""));
+        }
+    }
+    svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(low: f64, high: f64, log: bool) -> Vec<String> {
+        let scale = Scale::of([low, high].into_iter(), log).expect("scale");
+        scale.ticks(6).into_iter().map(tick).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_neither_few_nor_many() {
+        assert_eq!(ticks(50.0, 400.0, true), ["50", "100", "200"]);
+        assert_eq!(ticks(1e-5, 1.0, true), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"]);
+        assert_eq!(ticks(0.0, 0.31, false), ["0", "0.1", "0.2", "0.3"]);
+        for (low, high) in [(1.0, 1.0), (3.0, 3.2), (1e-12, 1e12), (0.011, 0.019), (1e-7, 3e-7), (25.0, 1600.0)] {
+            for log in [true, false] {
+                let found = ticks(low, high, log);
+                assert!((2..=8).contains(&found.len()), "{low} to {high}, log {log}: {found:?}");
+            }
+        }
+        assert!(Scale::of([0.0, -1.0, f64::NAN].into_iter(), true).is_none());
+    }
+}

@@ -1,0 +1,17 @@
+//! What a sweep shows: a table on the terminal, and one HTML page that needs nothing beside itself.
+//!
+//! Every sentence about results is made from the summary's numbers. Text from outside (names, errors, the spec)
+//! is escaped, in the page as well as in its pictures.
+
+mod chart;
+mod figures;
+mod page;
+mod plots;
+mod table;
+mod words;
+
+pub use page::page;
+pub use table::render as table;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! The page.
+
+use std::fmt::Write as _;
+
+use super::figures::{count, counted, duration, escape, maybe, percent, significant, time};
+use super::plots::{Figure, figures};
+use super::words::findings;
+use crate::export::{ExportError, Plots, Summary};
+
+const STYLE: &str = include_str!("style.css");
+/// Errors that the page lists.
+const SHOWN_FAILURES: usize = 50;
+/// Shapes of marks, as the pictures draw them.
+const MARKS: [&str; 4] = ["●", "■", "◆", "▲"];
+
+/// The report as one HTML page: no script, nothing loaded from elsewhere.
+///
+/// # Errors
+/// When a picture cannot be drawn.
+pub fn page(summary: &Summary, plots: &Plots<'_>, yaml: &str) -> Result<String, ExportError> {
+    let mut html = String::with_capacity(1 << 16);
+    let name = escape(&summary.name);
+    let _ = write!(
+        html,
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><title>{name} – stability report</title>\
+         <style>{STYLE}</style></head><body><main>\n<h1>{name}</h1>\n"
+    );
+    if let Some(description) = &summary.description {
+        let _ = writeln!(html, "<p class=\"lead\">{}</p>", escape(description));
+    }
+    ran(&mut html, summary);
+    section(&mut html, "Findings");
+    list(&mut html, findings(summary).iter());
+    strategies(&mut html, summary);
+    let drawn = figures(plots)?;
+    if !drawn.is_empty() {
+        section(&mut html, "Pictures");
+    }
+    drawn.iter().for_each(|figure| picture(&mut html, figure, plots));
+    failures(&mut html, summary);
+    if !summary.notes.is_empty() {
+        section(&mut html, "Notes");
+        list(&mut html, summary.notes.iter());
+    }
+    how(&mut html, summary);
+    let _ = write!(
+        html,
+        "<details><summary>The spec, every default written out</summary><pre>{}</pre></details>\n</main></body></html>\n",
+        escape(yaml)
+    );
+    Ok(html)
+}
+
+fn section(html: &mut String, title: &str) {
+    let _ = writeln!(html, "<h2>{title}</h2>");
+}
+
+fn list<'a>(html: &mut String, items: impl Iterator<Item = &'a String>) {
+    html.push_str("<ul>\n");
+    for item in items {
+        let _ = writeln!(html, "<li>{}</li>", escape(item));
+    }
+    html.push_str("</ul>\n");
+}
+
+fn ran(html: &mut String, summary: &Summary) {
+    let trials = if summary.complete {
+        count(summary.trials)
+    } else {
+        format!("{} of {}", count(summary.recorded), count(summary.trials))
+    };
+    let mut tiles = vec![
+        (trials, "trials"),
+        (count(summary.datasets), "datasets"),
+        (count(summary.strategies.len() as u64), "strategies and variants"),
+        (count(summary.seeds), "seeds each"),
+        (count(summary.completed), "completed"),
+        (count(summary.diverged), "diverged"),
+        (count(summary.failed), "failed"),
+    ];
+    if let Some(seconds) = summary.wall_seconds {
+        tiles.push((duration(seconds), "in all"));
+    }
+    html.push_str("<div class=\"tiles\">");
+    for (value, what) in tiles {
+        let _ = write!(html, "<div><b>{}</b><span>{what}</span></div>", escape(&value));
+    }
+    html.push_str("</div>\n");
+}
+
+fn strategies(html: &mut String, summary: &Summary) {
+    section(html, "Strategies");
+    html.push_str(
+        "<div class=\"wide\"><table><thead><tr><th>strategy</th><th>trials</th><th>diverged</th><th>failed</th>\
+         <th>mean score</th><th>SD over seeds, pooled</th><th>SD over seeds, median</th><th>failed runs</th>\
+         <th>mean LOO distance</th><th>max LOO distance</th><th>variance ratio</th></tr></thead><tbody>\n",
+    );
+    for line in &summary.strategies {
+        let cells = [
+            count(line.completed + line.diverged + line.failed),
+            count(line.diverged),
+            count(line.failed),
+            maybe(line.score_mean, 4),
+            maybe(line.score_sd_pooled, 3),
+            maybe(line.score_sd_median, 3),
+            line.failed_run_rate.map_or_else(|| "–".to_owned(), percent),
+            maybe(line.loo_mean, 3),
+            maybe(line.loo_max, 3),
+            if line.is_baseline { "baseline".to_owned() } else { maybe(line.variance_ratio, 3) },
+        ];
+        let _ = write!(html, "<tr><th>{}</th>", escape(&line.label));
+        cells.iter().for_each(|cell| {
+            let _ = write!(html, "<td>{}</td>", escape(cell));
+        });
+        html.push_str("</tr>\n");
+    }
+    let _ = writeln!(
+        html,
+        "</tbody></table></div>\n<p class=\"small\">The score is the accuracy on the test set. A failed run diverged or \
+         scored no better than predicting the most frequent class. LOO (leave-one-out) distance: how far the direction of \
+         the trained head moves when one training point is left out, 0 (not at all) to 2 (reversed). Variance ratio: \
+         variance of the score over seeds relative to {} on the same dataset, median over datasets.</p>",
+        escape(&summary.baseline)
+    );
+}
+
+fn picture(html: &mut String, figure: &Figure, plots: &Plots<'_>) {
+    let _ = write!(html, "<figure><h3>{}</h3>", figure.title);
+    if !figure.labelled {
+        html.push_str("<p class=\"legend\">");
+        for line in &figure.shown {
+            let label = plots.lines.get(*line).map_or("", |line| line.label);
+            let mark = MARKS.get(line % MARKS.len()).copied().unwrap_or("●");
+            let _ = write!(html, "<span><i class=\"c-{line}\">{mark}</i> {}</span> ", escape(label));
+        }
+        html.push_str("</p>");
+    }
+    let hidden = match plots.hidden {
+        0 => String::new(),
+        hidden => format!(" {} are not shown; the tables have them.", counted(hidden as u64, "further line", "further lines")),
+    };
+    let _ = writeln!(html, "{}<figcaption>{}{hidden}</figcaption></figure>", figure.svg, escape(&figure.caption));
+}
+
+fn failures(html: &mut String, summary: &Summary) {
+    if summary.failures.is_empty() {
+        return;
+    }
+    section(html, "Failures");
+    html.push_str(
+        "<div class=\"wide\"><table><thead><tr><th>error</th><th>trials</th><th>first trial</th></tr></thead><tbody>\n",
+    );
+    for failure in summary.failures.iter().take(SHOWN_FAILURES) {
+        let (error, trials) = (escape(&failure.error), count(failure.trials));
+        let _ = writeln!(html, "<tr><th>{error}</th><td>{trials}</td><td>{}</td></tr>", failure.first_trial);
+    }
+    html.push_str("</tbody></table></div>\n");
+    let listed: u64 = summary.failures.iter().take(SHOWN_FAILURES).map(|failure| failure.trials).sum();
+    let others = summary.failed.saturating_sub(listed);
+    if others > 0 {
+        let _ = writeln!(
+            html,
+            "<p class=\"small\">{} failed with other errors; the results table has them.</p>",
+            counted(others, "more trial", "more trials")
+        );
+    }
+}
+
+fn how(html: &mut String, summary: &Summary) {
+    section(html, "How it was run");
+    html.push_str("<dl>");
+    let mut entry = |what: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = write!(html, "<dt>{what}</dt><dd>{}</dd>", escape(value));
+        }
+    };
+    entry("sweep", &summary.sweep_id);
+    entry("program", &format!("evenkeel {}", summary.version));
+    entry("begun", &summary.started_ms.map(time).unwrap_or_default());
+    let rate = |seconds: f64| {
+        format!("{} ({} trials a second)", duration(seconds), significant(summary.recorded as f64 / seconds, 3))
+    };
+    entry("took", &summary.wall_seconds.filter(|s| *s > 0.0).map(rate).unwrap_or_default());
+    entry("workers", &few(&summary.workers));
+    entry("devices", &few(&summary.devices));
+    entry("command", summary.command.as_deref().unwrap_or_default());
+    html.push_str("</dl>\n");
+    html.push_str(
+        "<p>To repeat it, run <code>evenkeel run spec.yaml --out DIRECTORY</code> with the spec below \
+         (<code>spec.yaml</code> beside this page) and the same version of the program; feature files are found by the \
+         paths in it and recognised by their content.</p>\n",
+    );
+}
+
+/// Some of many names.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {}", counted(more as u64, "other", "others")),
+    }
+}

@@ -1,0 +1,112 @@
+use super::*;
+use crate::export::tests::{grid, record};
+use crate::export::{Exporter, Format, RunInfo, Summary};
+use evenkeel_common::id::SweepId;
+
+const SPEC: &str = "
+apiVersion: evenkeel/v1
+name: report-test
+description: \"<script>alert('x')</script> & more\"
+datasets:
+  - synthetic: {name: \"<b>points</b>\", generator: separable, samples: [50, 100, 200], features: 8, margin: [0.5, 1.0], instances: 4}
+strategies:
+  - {name: \"head<img src=x>\", setting: head, steps: 100, learning_rate: 0.5, checkpoints: [10, 50]}
+  - {name: mhloss, setting: head, steps: 100, learning_rate: 0.5, mhloss: {heads: [5, 50]}}
+seeds: 4
+stability: {leave_one_out: 5}
+";
+
+fn report() -> (Summary, String) {
+    let dir = tempfile::tempdir().expect("dir");
+    let grid = grid(SPEC);
+    let id = SweepId::parse("report-test-0123456789").expect("id");
+    let mut exporter = Exporter::create(dir.path(), grid.clone(), &id, Format::Parquet).expect("create");
+    exporter.push((0..grid.len()).map(|index| record(&grid, index)).collect()).expect("push");
+    let run = RunInfo {
+        workers: vec!["<i>worker</i>".into()],
+        devices: vec!["cpu & co".into()],
+        wall_seconds: Some(12.5),
+        version: "1.2.3".into(),
+        started_ms: Some(1_700_000_000_000),
+        command: Some("evenkeel run 'a<b>.yaml'".into()),
+    };
+    let summary = exporter.finish(&run).expect("finish");
+    (summary, std::fs::read_to_string(dir.path().join("report.html")).expect("read"))
+}
+
+/// The page is read as a reader of HTML would: every tag must be one that the page itself writes.
+#[test]
+fn whatever_comes_from_outside_is_escaped() {
+    let (_, page) = report();
+    for raw in ["<script", "<img", "<b>points", "<i>worker", "a<b>.yaml", "<data>"] {
+        assert!(!page.contains(raw), "{raw} is in the page");
+    }
+    for escaped in [
+        "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more",
+        "head&lt;img src=x&gt;",
+        "&lt;i&gt;worker&lt;/i&gt;",
+        "cannot read &lt;data&gt; &amp; &quot;labels&quot;",
+        "a&lt;b&gt;.yaml",
+    ] {
+        assert!(page.contains(escaped), "{escaped} is not in the page");
+    }
+}
+
+#[test]
+fn a_page_needs_nothing_beside_itself() {
+    let (_, page) = report();
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    for loader in ["http:", "https:", "src=", "@import", "url(", "<link", "<script"] {
+        assert!(!outside.replace("head&lt;img src=x&gt;", "").replace("&lt;img src=x&gt;", "").contains(loader), "{loader}");
+    }
+    assert_eq!(page.matches("<svg").count(), 4, "spread, samples, margin and steps are drawn");
+    assert!(!page.contains("#0102") && !page.contains("#0200"), "a placeholder colour is left");
+    assert!(!page.contains("NaN") && !page.contains("inf,"), "a coordinate is no number");
+}
+
+#[test]
+fn findings_are_made_from_the_numbers() {
+    let (summary, page) = report();
+    let line = summary.strategies.iter().find(|line| line.label == "mhloss (heads=50)").expect("line");
+    let ratio = figures::significant(line.variance_ratio.expect("ratio"), 3);
+    assert!(page.contains(&format!("the variance is {ratio} times as large (median over ")), "{ratio}");
+    let slope = line.slope_samples.expect("slope");
+    let power = figures::significant(slope.slope, 3);
+    assert!(page.contains(&format!("falls with the training set size n, as a power of {power} (95 % confidence")), "{power}");
+    let rate = figures::percent(line.failed_run_rate.expect("rate"));
+    assert!(page.contains(&format!("mhloss (heads=50): {rate} of the runs failed")), "{rate}");
+}
+
+#[test]
+fn the_terminal_table_fits_a_hundred_columns() {
+    let (summary, _) = report();
+    let text = table(&summary, Some(100));
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    assert!(widest <= 100, "{widest} columns\n{text}");
+    for needed in ["mhloss (heads=50)", "baseline", "variance", "LOO"] {
+        assert!(text.contains(needed), "{needed} is not in\n{text}");
+    }
+}
+
+#[test]
+fn numbers_and_times_read_as_people_write_them() {
+    for (value, digits, expected) in [
+        (0.0, 3, "0"),
+        (0.123_456, 3, "0.123"),
+        (0.999_96, 4, "1.000"),
+        (123_456.0, 3, "123456"),
+        (-0.93, 3, "−0.930"),
+        (1.234e-7, 3, "1.23×10⁻⁷"),
+        (0.001_234, 2, "0.0012"),
+        (f64::NAN, 3, "–"),
+    ] {
+        assert_eq!(figures::significant(value, digits), expected);
+    }
+    assert_eq!(figures::time(1_700_000_000_000), "2023-11-14 22:13:20 UTC");
+    assert_eq!(figures::time(-1), "1969-12-31 23:59:59 UTC");
+    assert_eq!(figures::time(951_782_400_000), "2000-02-29 00:00:00 UTC");
+    assert_eq!(figures::duration(59.94), "59.9 s");
+    assert_eq!(figures::duration(3_661.0), "1 h 1 min");
+    assert_eq!(figures::percent(0.0004), "< 0.1 %");
+    assert_eq!(figures::count(1_234_567), "1\u{2009}234\u{2009}567");
+}

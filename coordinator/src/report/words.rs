@@ -1,0 +1,98 @@
+//! Findings in words, made from the summary's numbers.
+
+use super::figures::{count, counted, percent, significant};
+use crate::export::{LineSummary, Slope, Summary};
+
+/// A variance ratio within this factor of 1 is called about the same.
+const ABOUT_THE_SAME: f64 = 1.1;
+
+/// Sentences about results: what varies, what follows the theory, what went wrong. Not escaped.
+pub(super) fn findings(summary: &Summary) -> Vec<String> {
+    let mut found = Vec::new();
+    if summary.recorded == 0 {
+        return vec!["No trial has a result yet.".to_owned()];
+    }
+    for line in &summary.strategies {
+        found.extend(against_baseline(line, &summary.baseline));
+    }
+    for line in &summary.strategies {
+        let slopes = [(&line.slope_samples, "the training set size n"), (&line.slope_margin, "the margin γ")];
+        found.extend(slopes.into_iter().filter_map(|(slope, of)| Some(power_law(&line.label, slope.as_ref()?, of))));
+    }
+    let all_fine = summary.strategies.iter().all(|line| line.failed_run_rate.is_none_or(|rate| rate == 0.0));
+    let judged = summary.strategies.iter().any(|line| line.failed_run_rate.is_some());
+    if all_fine && judged {
+        found.push("Every run scored better than predicting the most frequent class.".to_owned());
+    } else {
+        let worse = |line: &LineSummary| {
+            let rate = line.failed_run_rate.filter(|rate| *rate > 0.0)?;
+            Some(format!(
+                "{}: {} of the runs failed (diverged, or scored no better than predicting the most frequent class).",
+                line.label,
+                percent(rate)
+            ))
+        };
+        found.extend(summary.strategies.iter().filter_map(worse));
+    }
+    if summary.failed > 0 {
+        found.push(format!(
+            "{} could not be run; the errors are listed below.",
+            counted(summary.failed, "trial", "trials")
+        ));
+    }
+    if !summary.complete {
+        let missing = summary.trials.saturating_sub(summary.recorded);
+        found.push(format!(
+            "The sweep is not complete: {} of {} trials have no result, and the numbers above may change.",
+            count(missing),
+            count(summary.trials)
+        ));
+    }
+    found
+}
+
+fn against_baseline(line: &LineSummary, baseline: &str) -> Option<String> {
+    let ratio = line.variance_ratio.filter(|_| !line.is_baseline);
+    let spread = ratio.map(|ratio| {
+        let change = if ratio < 1.0 / ABOUT_THE_SAME {
+            "varies less over seeds than"
+        } else if ratio > ABOUT_THE_SAME {
+            "varies more over seeds than"
+        } else {
+            "varies over seeds about as much as"
+        };
+        format!(
+            "its score {change} that of {baseline}: the variance is {} times as large (median over {})",
+            significant(ratio, 3),
+            counted(line.variance_ratio_pairs, "pair", "pairs of the same dataset")
+        )
+    });
+    let distance = line.loo_ratio.filter(|_| !line.is_baseline).map(|ratio| {
+        format!(
+            "its mean leave-one-out distance is {} times that of {baseline} (median over the pairs)",
+            significant(ratio, 3)
+        )
+    });
+    let parts: Vec<String> = [spread, distance].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("{}: {}.", line.label, parts.join("; ")))
+}
+
+fn power_law(label: &str, slope: &Slope, of: &str) -> String {
+    let interval = match (slope.ci_low, slope.ci_high) {
+        (Some(low), Some(high)) => {
+            format!("95 % confidence interval {} to {}, ", significant(low, 3), significant(high, 3))
+        }
+        _ => String::new(),
+    };
+    let decided = slope.ci_low.zip(slope.ci_high).map(|(low, high)| (high < 0.0, low > 0.0));
+    let direction = match decided {
+        Some((true, _)) => "falls",
+        Some((_, true)) => "rises",
+        _ => "neither clearly falls nor rises",
+    };
+    format!(
+        "{label}: the mean leave-one-out distance {direction} with {of}, as a power of {} ({interval}{} within their dataset family).",
+        significant(slope.slope, 3),
+        counted(slope.groups, "group", "groups")
+    )
+}

@@ -1,0 +1,315 @@
+//! `SweepService`: what users call.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use evenkeel_common::PROTOCOL_VERSION;
+use evenkeel_common::id::{ContentHash, SweepId};
+use evenkeel_common::spec::Spec;
+use evenkeel_proto::v1;
+use futures::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::collect::{CollectError, collect};
+use crate::core::WorkerId;
+use crate::dispatch::{chunks, other_protocol};
+use crate::driver::{Change, CommandError, DriverHandle, SweepView, WorkerState};
+use crate::export::{Format, RunInfo};
+use crate::store::{StoreError, StoredState};
+use crate::submission::{FeatureFiles, SubmissionError, Sweep};
+
+/// Largest feature file that is taken, in bytes.
+const MAX_FILE_BYTES: usize = 1 << 30;
+
+/// The service over a driver.
+#[derive(Clone)]
+pub struct SweepRpc {
+    driver: DriverHandle,
+}
+
+impl SweepRpc {
+    /// Serves this driver.
+    #[must_use]
+    pub fn new(driver: DriverHandle) -> Self {
+        Self { driver }
+    }
+
+    fn status(&self, view: &SweepView) -> v1::SweepStatus {
+        status(view, self.driver.snapshot().workers.iter().filter(|w| w.state == WorkerState::Ready).count())
+    }
+
+    fn find(&self, id: &str) -> Result<SweepView, Status> {
+        let id = parse_id(id)?;
+        self.driver.find_sweep(&id).ok_or_else(|| to_status(&CommandError::UnknownSweep { id }))
+    }
+}
+
+fn parse_id(id: &str) -> Result<SweepId, Status> {
+    SweepId::parse(id).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn to_status(error: &CommandError) -> Status {
+    let message = error.to_string();
+    match error {
+        CommandError::UnknownSweep { .. } | CommandError::UnknownWorker { .. } => Status::not_found(message),
+        CommandError::NotNow { .. } => Status::failed_precondition(message),
+        CommandError::Store(StoreError::Corrupt { .. }) => Status::data_loss(message),
+        CommandError::Store(_) | CommandError::Stopping => Status::unavailable(message),
+    }
+}
+
+fn submission_status(error: &SubmissionError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn status(view: &SweepView, workers: usize) -> v1::SweepStatus {
+    let state = match view.state {
+        StoredState::Running => v1::SweepState::Running,
+        StoredState::Paused => v1::SweepState::Paused,
+        StoredState::Completed => v1::SweepState::Completed,
+        StoredState::Cancelled => v1::SweepState::Cancelled,
+    };
+    v1::SweepStatus {
+        sweep_id: view.id.to_string(),
+        name: view.name.clone(),
+        state: state.into(),
+        total: view.total,
+        completed: view.counts.completed,
+        diverged: view.counts.diverged,
+        failed: view.counts.failed,
+        running: view.running,
+        submitted_ms: view.submitted_ms,
+        seconds: view.seconds,
+        workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        notice: view.notice.clone().unwrap_or_default(),
+        priority: view.priority,
+        trials_per_second: view.trials_per_second,
+    }
+}
+
+type Chunks = Pin<Box<dyn Stream<Item = Result<v1::Chunk, Status>> + Send>>;
+type Statuses = Pin<Box<dyn Stream<Item = Result<v1::SweepStatus, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::sweep_service_server::SweepService for SweepRpc {
+    async fn submit(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let mut inbox = request.into_inner();
+        let first = inbox.message().await?.and_then(|request| request.message);
+        let Some(v1::submit_request::Message::Spec(header)) = first else {
+            return Err(Status::invalid_argument("the first message of a submission has to hold the spec"));
+        };
+        if header.protocol_version != PROTOCOL_VERSION {
+            return Err(Status::failed_precondition(other_protocol(header.protocol_version, "of the client")));
+        }
+        let spec = Spec::parse(&header.file, &header.spec).map_err(|error| submission_status(&error.into()))?;
+        let files = receive_files(&mut inbox).await?;
+        let find = |hash: &str, dataset: usize| {
+            files.get(hash).cloned().ok_or_else(|| {
+                submission_status(&SubmissionError::MissingData { dataset, hash: hash.to_owned() })
+            })
+        };
+        let mut feature_files = Vec::new();
+        for (dataset, entry) in header.files.iter().enumerate() {
+            let labels = (!entry.labels.is_empty()).then(|| find(&entry.labels, dataset)).transpose()?;
+            feature_files.push(FeatureFiles { file: find(&entry.file, dataset)?, labels });
+        }
+        let name = header.file.clone();
+        let sweep = tokio::task::spawn_blocking(move || Sweep::new(&name, spec, feature_files))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| submission_status(&error))?;
+        let (view, created) = self.driver.submit(sweep).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::SubmitResponse { status: Some(self.status(&view)), created }))
+    }
+
+    async fn list_sweeps(
+        &self,
+        _: Request<v1::ListSweepsRequest>,
+    ) -> Result<Response<v1::ListSweepsResponse>, Status> {
+        let sweeps = self.driver.snapshot().sweeps.iter().map(|view| self.status(view)).collect();
+        Ok(Response::new(v1::ListSweepsResponse { sweeps }))
+    }
+
+    async fn get_sweep(&self, request: Request<v1::GetSweepRequest>) -> Result<Response<v1::SweepStatus>, Status> {
+        self.driver.refresh().await.map_err(|error| to_status(&error))?;
+        let view = self.find(&request.into_inner().sweep_id)?;
+        Ok(Response::new(self.status(&view)))
+    }
+
+    type WatchSweepStream = Statuses;
+
+    async fn watch_sweep(
+        &self,
+        request: Request<v1::WatchSweepRequest>,
+    ) -> Result<Response<Self::WatchSweepStream>, Status> {
+        let id = self.find(&request.into_inner().sweep_id)?.id;
+        let (sender, receiver) = mpsc::channel(4);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let mut snapshots = this.driver.watch();
+            let mut last = None;
+            loop {
+                let Some(view) = this.driver.find_sweep(&id) else { return };
+                let status = this.status(&view);
+                let ended = matches!(view.state, StoredState::Completed | StoredState::Cancelled);
+                if last.as_ref() != Some(&status) && sender.send(Ok(status.clone())).await.is_err() {
+                    return;
+                }
+                last = Some(status);
+                if ended || snapshots.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver).boxed()))
+    }
+
+    async fn change_sweep(
+        &self,
+        request: Request<v1::ChangeSweepRequest>,
+    ) -> Result<Response<v1::SweepStatus>, Status> {
+        let request = request.into_inner();
+        let change = match request.change() {
+            v1::SweepChange::Cancel => Change::Cancel,
+            v1::SweepChange::Pause => Change::Pause,
+            v1::SweepChange::Resume => Change::Resume,
+            v1::SweepChange::Retry => Change::Retry,
+            v1::SweepChange::Unspecified => {
+                return Err(Status::invalid_argument("`change` is missing or unknown to this version"));
+            }
+        };
+        let view = self.driver.change(&parse_id(&request.sweep_id)?, change).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(self.status(&view)))
+    }
+
+    type ExportSweepStream = Chunks;
+
+    async fn export_sweep(
+        &self,
+        request: Request<v1::ExportSweepRequest>,
+    ) -> Result<Response<Self::ExportSweepStream>, Status> {
+        let request = request.into_inner();
+        let format: Format = request.format.parse().map_err(|error: String| Status::invalid_argument(error))?;
+        let view = self.find(&request.sweep_id)?;
+        let (sender, receiver) = mpsc::channel(4);
+        let store = self.driver.store().clone();
+        tokio::spawn(async move {
+            let exported = export(&store, &view, format, &request.files, &sender).await;
+            if let Err(status) = exported {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver).boxed()))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        self.driver.refresh().await.map_err(|error| to_status(&error))?;
+        let snapshot = self.driver.snapshot();
+        let workers = snapshot.workers.iter().map(|worker| v1::WorkerStatus {
+            id: worker.record.id.clone(),
+            address: worker.record.address.clone(),
+            version: worker.record.version.clone(),
+            device: worker.record.device.clone(),
+            slots: worker.record.slots,
+            state: worker.state.name().to_owned(),
+            packs: worker.packs,
+            sweep_id: worker.sweep.as_ref().map(ToString::to_string).unwrap_or_default(),
+            speed: worker.speed.unwrap_or(0.0),
+            failures: worker.failures,
+            reason: worker.reason.clone(),
+            trials_done: worker.trials_done,
+        });
+        Ok(Response::new(v1::ListWorkersResponse { workers: workers.collect() }))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        let worker = WorkerId::from(request.into_inner().worker_id);
+        self.driver.drain_worker(worker).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(v1::DrainWorkerResponse {}))
+    }
+}
+
+async fn receive_files(inbox: &mut Streaming<v1::SubmitRequest>) -> Result<HashMap<String, Bytes>, Status> {
+    let mut parts: HashMap<String, BytesMut> = HashMap::new();
+    let mut files = HashMap::new();
+    while let Some(message) = inbox.message().await? {
+        let Some(v1::submit_request::Message::Data(chunk)) = message.message else {
+            return Err(Status::invalid_argument("only data may follow the spec of a submission"));
+        };
+        let bytes = parts.entry(chunk.name.clone()).or_default();
+        if bytes.len() + chunk.data.len() > MAX_FILE_BYTES {
+            return Err(Status::resource_exhausted(format!("a feature file may have {MAX_FILE_BYTES} bytes at most")));
+        }
+        bytes.extend_from_slice(&chunk.data);
+        if chunk.last {
+            let bytes = parts.remove(&chunk.name).unwrap_or_default().freeze();
+            if ContentHash::of(&bytes).to_hex() != chunk.name {
+                return Err(Status::data_loss(format!("the file {} arrived changed", chunk.name)));
+            }
+            files.insert(chunk.name, bytes);
+        }
+    }
+    Ok(files)
+}
+
+/// Exports into a folder of its own, then sends its files.
+async fn export(
+    store: &crate::store::Store,
+    view: &SweepView,
+    format: Format,
+    wanted: &[String],
+    sender: &mpsc::Sender<Result<v1::Chunk, Status>>,
+) -> Result<(), Status> {
+    let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
+    let store_status = |error: StoreError| to_status(&CommandError::Store(error));
+    let record = store.read_sweep(&view.id).await.map_err(store_status)?;
+    let sweep = Sweep::from_store(store, &record).await.map_err(store_status)?;
+    let folder = std::env::temp_dir().join(format!("evenkeel-export-{}-{}", std::process::id(), ContentHash::of(
+        format!("{}{:?}", view.id, std::time::Instant::now()).as_bytes()).to_hex().get(..12).unwrap_or_default()));
+    let run = RunInfo {
+        wall_seconds: Some(view.seconds),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ms: Some(view.submitted_ms),
+        ..RunInfo::default()
+    };
+    let sent = async {
+        collect(store, &sweep, &folder, format, run).await.map_err(|error| match error {
+            CollectError::Store(error) => store_status(error),
+            error => internal(&error),
+        })?;
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .map_err(|error| internal(&error))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        for name in &names {
+            if !(wanted.is_empty() || wanted.contains(name)) {
+                continue;
+            }
+            let bytes: Bytes = tokio::fs::read(folder.join(name)).await.map_err(|error| internal(&error))?.into();
+            for chunk in chunks(name, &bytes) {
+                if sender.send(Ok(chunk)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+    .await;
+    if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
+        tracing::debug!(%error, "temporary export not removed");
+    }
+    sent
+}

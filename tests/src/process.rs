@@ -1,0 +1,259 @@
+//! Programs under test. Each is killed by its own pid when the test lets go of it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+/// A started program, its standard error in a file.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program; what it prints goes to `<dir>/<name>.log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(dir: &Path, name: &str, mut command: Command) -> anyhow::Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let output = File::create(&log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, name: name.to_owned(), log })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it printed until now.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let mut text = Vec::new();
+        let _ = File::open(&self.log).and_then(|mut file| file.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Kills it as `kill -9` does, and says whether it was alive until then.
+    pub fn kill(&mut self) -> bool {
+        let alive = matches!(self.child.try_wait(), Ok(None));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        alive
+    }
+
+    /// Asks it to leave (SIGTERM).
+    ///
+    /// # Errors
+    /// When `kill` cannot be run.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
+        Ok(())
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// When it does not within `limit`.
+    pub fn wait(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > until {
+                bail!("{} did not end within {limit:?}; it printed:\n{}", self.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Errors
+/// When there is none within `limit`.
+pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        if Instant::now() > end {
+            bail!("waited {limit:?} in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The program `evenkeel` or `evenkeel-worker`, of the build that this test belongs to.
+///
+/// # Panics
+/// When it was not built: `make build` does.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let mut dir = std::env::current_exe().expect("a test has a program");
+    while dir.pop() {
+        let candidate = dir.join(name);
+        if candidate.is_file() {
+            return candidate;
+        }
+    }
+    panic!("{name} is not built: run `cargo build --release --workspace --bins`");
+}
+
+/// A command of `evenkeel`.
+#[must_use]
+pub fn evenkeel<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(program("evenkeel"));
+    command.args(args).env_remove("RUST_LOG");
+    command
+}
+
+/// Runs a command of `evenkeel` to its end.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
+    Ok(evenkeel(args).stdin(Stdio::null()).output()?)
+}
+
+/// What a command printed on both streams.
+#[must_use]
+pub fn printed(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When the system has none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A real etcd with a data directory of its own.
+#[derive(Debug)]
+pub struct Etcd {
+    /// Its process.
+    pub process: Process,
+    /// URL for clients.
+    pub url: String,
+}
+
+impl Etcd {
+    /// Starts one: `ETCD_BIN`, or `etcd` on the PATH. None, with a reason printed, when there is no etcd.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(dir: &Path) -> anyhow::Result<Option<Self>> {
+        let program = std::env::var_os("ETCD_BIN").unwrap_or_else(|| "etcd".into());
+        if Command::new(&program).arg("--version").output().is_err() {
+            eprintln!("skipped: there is no etcd here (ETCD_BIN names none); `make test` gets one");
+            return Ok(None);
+        }
+        let (client, peer) = (free_port()?, free_port()?);
+        let (url, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut command = Command::new(program);
+        command
+            .args(["--data-dir".as_ref(), dir.join("etcd").as_os_str()])
+            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")]);
+        let process = Process::start(dir, "etcd", command)?;
+        let address = format!("127.0.0.1:{client}");
+        until("etcd to listen", Duration::from_secs(20), || std::net::TcpStream::connect(&address).ok())?;
+        Ok(Some(Self { process, url }))
+    }
+
+    /// The keys below `prefix`.
+    ///
+    /// # Errors
+    /// When etcd does not answer.
+    pub async fn keys(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let mut client = etcd_client::Client::connect([&self.url], None).await?;
+        let found = client.get(prefix, Some(etcd_client::GetOptions::new().with_prefix())).await?;
+        found.kvs().iter().map(|pair| Ok(pair.key_str()?.to_owned())).collect()
+    }
+}
+
+/// A coordinator and the directory it keeps its store in.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// Its process.
+    pub process: Process,
+    /// URL for clients and workers.
+    pub endpoint: String,
+}
+
+impl Coordinator {
+    /// Starts one and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start(dir: &Path, name: &str, port: u16, etcd: Option<&str>) -> anyhow::Result<Self> {
+        let address = format!("127.0.0.1:{port}");
+        let store = dir.join("store");
+        let mut command = evenkeel(["coordinator", "--listen", &address, "--http", "127.0.0.1:0", "--store"]);
+        command.arg(store);
+        if let Some(etcd) = etcd {
+            command.args(["--etcd", etcd, "--cluster", "test"]);
+        }
+        let mut process = Process::start(dir, name, command)?;
+        until("the coordinator to serve", Duration::from_secs(30), || {
+            let ended = process.child.try_wait().ok().flatten().is_some();
+            (ended || process.log().contains("coordinator serving")).then_some(())
+        })?;
+        if !process.log().contains("coordinator serving") {
+            bail!("the coordinator did not start:\n{}", process.log());
+        }
+        Ok(Self { process, endpoint: format!("http://{address}") })
+    }
+}
+
+/// Starts a worker that registers in etcd or with a coordinator.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn worker(dir: &Path, name: &str, registry: [&str; 2]) -> anyhow::Result<Process> {
+    let mut command = Command::new(program("evenkeel-worker"));
+    command
+        .args(registry)
+        .args(["--cluster", "test", "--name", name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--device", "cpu"])
+        .env_remove("RUST_LOG");
+    Process::start(dir, name, command)
+}
+
+/// The status of a sweep as the JSON of `evenkeel status --json`; none when the coordinator does not answer.
+#[must_use]
+pub fn status(endpoint: &str, sweep: &str) -> Option<serde_json::Value> {
+    let output = run(["status", sweep, "--json", "--endpoint", endpoint]).ok()?;
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+/// Durable trials of a sweep.
+#[must_use]
+pub fn done(status: &serde_json::Value) -> u64 {
+    ["completed", "diverged", "failed"].iter().filter_map(|key| status[*key].as_u64()).sum()
+}

@@ -1,0 +1,181 @@
+//! The real programs: on one machine, through etcd, and with faults that must have fired.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use evenkeel_tests::process::{
+    Coordinator, Etcd, Process, done, evenkeel, free_port, printed, run, status, until, worker,
+};
+use evenkeel_tests::results::{Rows, assert_same_results};
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A sweep that keeps two cores busy for some seconds, so that a fault has something to hit.
+const SPEC: &str = "
+apiVersion: evenkeel/v1
+name: faults
+datasets:
+  - synthetic: {generator: separable, samples: [60, 120], features: 24, margin: {logspace: [0.2, 2.0, 3]}, instances: 8}
+  - synthetic: {generator: blobs, samples: 90, features: 8, classes: 3, instances: 6}
+strategies:
+  - {name: head, setting: head, steps: 2000, learning_rate: 0.1}
+  - {name: mhloss, setting: head, steps: 2000, learning_rate: 0.1, mhloss: {heads: 4}}
+seeds: 4
+stability: {leave_one_out: 8}
+";
+
+fn spec_in(dir: &Path) -> PathBuf {
+    let path = dir.join("faults.yaml");
+    fs::write(&path, SPEC).expect("write spec");
+    path
+}
+
+/// The same sweep, run without any fault.
+fn undisturbed(dir: &Path) -> PathBuf {
+    let out = dir.join("undisturbed");
+    let output = run(["run", &text(&spec_in(dir)), "--out", &text(&out), "--device", "cpu"]).expect("run");
+    assert!(output.status.success(), "{}", printed(&output));
+    out
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn submit(dir: &Path, endpoint: &str) -> String {
+    let output = run(["submit", &text(&spec_in(dir)), "--endpoint", endpoint]).expect("submit");
+    assert!(output.status.success(), "{}", printed(&output));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Waits until some trials are durable, but not all.
+fn until_midway(endpoint: &str, sweep: &str) -> u64 {
+    let (durable, total) = until("the first durable results", LIMIT, || {
+        let status = status(endpoint, sweep)?;
+        (done(&status) > 0).then(|| (done(&status), status["trials"].as_u64().unwrap_or(0)))
+    })
+    .expect("midway");
+    assert!(durable < total, "the sweep was over before the fault could fire");
+    durable
+}
+
+fn fetch(dir: &Path, endpoint: &str, sweep: &str) -> PathBuf {
+    let watched = run(["watch", sweep, "--endpoint", endpoint]).expect("watch");
+    assert!(watched.status.success(), "{}", printed(&watched));
+    let out = dir.join("fetched");
+    let fetched = run(["results", sweep, "--out", &text(&out), "--endpoint", endpoint]).expect("results");
+    assert!(fetched.status.success(), "{}", printed(&fetched));
+    out
+}
+
+#[test]
+fn a_run_leaves_everything_and_running_again_does_no_work_twice() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let out = undisturbed(dir.path());
+    for file in [
+        "results.parquet", "execution.parquet", "stability.parquet", "comparisons.parquet", "curves.parquet",
+        "summary.json", "report.html", "spec.yaml",
+    ] {
+        assert!(out.join(file).is_file(), "{file} is missing");
+    }
+    let results = Rows::read(&out.join("results.parquet")).expect("results");
+    assert_eq!(results.rows.len(), (2 * 3 * 8 + 6) * 2 * 4);
+    assert!(results.column("status").iter().all(|status| *status == "completed"));
+    let before = fs::read(out.join("execution.parquet")).expect("execution");
+    let again = run(["run", &text(&spec_in(dir.path())), "--out", &text(&out), "--device", "cpu"]).expect("run");
+    assert!(again.status.success(), "{}", printed(&again));
+    assert!(printed(&again).contains("are done already"), "{}", printed(&again));
+    assert_eq!(before, fs::read(out.join("execution.parquet")).expect("execution"), "trials ran again");
+}
+
+#[test]
+fn a_run_that_is_killed_resumes_to_the_same_results() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let expected = undisturbed(dir.path());
+    let out = dir.path().join("killed");
+    let arguments = ["run", &text(&spec_in(dir.path())), "--out", &text(&out), "--device", "cpu"];
+    let mut first = Process::start(dir.path(), "first", evenkeel(arguments)).expect("start");
+    let segments = || {
+        let sweeps = fs::read_dir(out.join("store/sweeps")).ok()?.next()?.ok()?.path();
+        fs::read_dir(sweeps.join("segments")).ok().map(Iterator::count).filter(|count| *count > 0)
+    };
+    until("a segment", LIMIT, segments).expect("segment");
+    assert!(first.kill(), "it had ended before it was killed:\n{}", first.log());
+    assert!(!out.join("results.parquet").exists(), "it was through before it was killed");
+
+    let second = run(arguments).expect("run");
+    assert!(second.status.success(), "{}", printed(&second));
+    assert!(printed(&second).contains("resuming, "), "{}", printed(&second));
+    assert_same_results(&expected, &out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_etcd_a_killed_worker_costs_nothing_but_time() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let Some(etcd) = Etcd::start(dir.path()).expect("etcd") else { return };
+    let expected = undisturbed(dir.path());
+    let coordinator =
+        Coordinator::start(dir.path(), "coordinator", free_port().expect("port"), Some(&etcd.url)).expect("coordinator");
+    let mut workers: Vec<Process> = (0..3)
+        .map(|i| worker(dir.path(), &format!("worker-{i}"), ["--etcd", &etcd.url]).expect("worker"))
+        .collect();
+    let prefix = "/evenkeel/test/workers/";
+    let mut keys = Vec::new();
+    for _ in 0..500 {
+        keys = etcd.keys(prefix).await.expect("keys");
+        if keys.len() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(keys.len(), 3, "workers in etcd: {keys:?}");
+
+    let sweep = submit(dir.path(), &coordinator.endpoint);
+    until_midway(&coordinator.endpoint, &sweep);
+    // One that is at work.
+    let listing = run(["workers", "--json", "--endpoint", &coordinator.endpoint]).expect("workers");
+    let listing: serde_json::Value = serde_json::from_slice(&listing.stdout).expect("json");
+    let busy = listing["workers"].as_array().expect("workers").iter().find(|w| w["packs"].as_u64() > Some(0));
+    let busy = busy.expect("a worker is at work")["id"].as_str().expect("id").to_owned();
+    let victim = (0..3).find(|i| busy.starts_with(&format!("worker-{i}-"))).expect("one of ours");
+    assert!(workers[victim].kill(), "the worker had ended before it was killed");
+    let killed = std::time::Instant::now();
+
+    let out = fetch(dir.path(), &coordinator.endpoint, &sweep);
+    assert_same_results(&expected, &out);
+    assert!(coordinator.process.log().contains("worker lost"), "{}", coordinator.process.log());
+
+    // Its key is gone with its lease: not 10 s after its death.
+    while etcd.keys(prefix).await.expect("keys").iter().any(|key| key.ends_with(&busy)) {
+        assert!(killed.elapsed() < Duration::from_secs(10), "the dead worker is in etcd after 10 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // A worker that leaves in good order is gone at once.
+    let other = (victim + 1) % 3;
+    workers[other].terminate().expect("terminate");
+    let status = workers[other].wait(Duration::from_secs(30)).expect("end");
+    assert!(status.success(), "{}", workers[other].log());
+    assert_eq!(etcd.keys(prefix).await.expect("keys").len(), 1);
+}
+
+#[test]
+fn a_killed_coordinator_leaves_nothing_behind_that_its_successor_cannot_take_up() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let expected = undisturbed(dir.path());
+    let port = free_port().expect("port");
+    let mut first = Coordinator::start(dir.path(), "first", port, None).expect("coordinator");
+    let endpoint = first.endpoint.clone();
+    let _workers: Vec<Process> = (0..2)
+        .map(|i| worker(dir.path(), &format!("worker-{i}"), ["--coordinator", &endpoint]).expect("worker"))
+        .collect();
+    let sweep = submit(dir.path(), &endpoint);
+    let durable = until_midway(&endpoint, &sweep);
+    assert!(first.process.kill(), "the coordinator had ended before it was killed");
+
+    let second = Coordinator::start(dir.path(), "second", port, None).expect("coordinator");
+    let status = status(&second.endpoint, &sweep).expect("status");
+    assert!(done(&status) >= durable, "{durable} trials were durable, now there are {status}");
+    let out = fetch(dir.path(), &second.endpoint, &sweep);
+    assert_same_results(&expected, &out);
+}

@@ -1,0 +1,120 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{ArgGroup, Parser, ValueEnum};
+use evenkeel_common::runtime::etcd::EtcdConfig;
+
+use crate::registration::Registry;
+
+const EXAMPLES: &str = "\
+Examples:
+  evenkeel-worker --coordinator http://10.0.0.1:7070     register with that coordinator
+  evenkeel-worker --etcd http://etcd:2379 --device cuda  register in etcd, run on the first GPU";
+
+/// Runs packs of trials for an Evenkeel coordinator.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel-worker", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(group(ArgGroup::new("registry").required(true).args(["etcd", "coordinator"])))]
+pub struct Args {
+    /// etcd members, separated by commas
+    #[arg(long, env = "EVENKEEL_ETCD", value_delimiter = ',', value_name = "URL")]
+    pub etcd: Vec<String>,
+    /// Name of the cluster, part of every key in etcd
+    #[arg(long, env = "EVENKEEL_CLUSTER", default_value = "default")]
+    pub cluster: String,
+    /// Coordinator to register with, when there is no etcd
+    #[arg(long, env = "EVENKEEL_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Address for gRPC
+    #[arg(long, env = "EVENKEEL_WORKER_LISTEN", default_value = "0.0.0.0:7071")]
+    pub listen: SocketAddr,
+    /// URL that coordinators reach this worker at [default: from the listen address, or the host name]
+    #[arg(long, env = "EVENKEEL_ADVERTISE", value_name = "URL")]
+    pub advertise: Option<String>,
+    /// Address for HTTP: health and metrics
+    #[arg(long, env = "EVENKEEL_WORKER_HTTP", default_value = "0.0.0.0:7081")]
+    pub http: SocketAddr,
+    /// Device: auto, cpu, cuda or cuda:<index>
+    #[arg(long, env = "EVENKEEL_DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Packs run at once, each on a thread of its own
+    #[arg(long, env = "EVENKEEL_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: u32,
+    /// Beginning of the worker's id [default: host name]
+    #[arg(long, env = "EVENKEEL_NAME")]
+    pub name: Option<String>,
+    /// How long to finish packs after SIGTERM, in seconds
+    #[arg(long, env = "EVENKEEL_GRACE", default_value_t = 25)]
+    pub grace: u64,
+    /// How log lines look
+    #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormatArg,
+    /// Leave when standard input closes
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Args {
+    /// Where to register.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        match &self.coordinator {
+            Some(url) => Registry::Coordinator(url.clone()),
+            None => Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() }),
+        }
+    }
+
+    /// How long to finish packs.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace)
+    }
+}
+
+/// The URL coordinators are told, from what the socket is bound to.
+#[must_use]
+pub fn advertised(listening: SocketAddr, host: &str) -> String {
+    if listening.ip().is_unspecified() {
+        format!("http://{host}:{}", listening.port())
+    } else {
+        format!("http://{listening}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_worker_registers_somewhere_and_only_once() {
+        assert!(Args::try_parse_from(["evenkeel-worker"]).is_err());
+        assert!(Args::try_parse_from(["evenkeel-worker", "--etcd", "a", "--coordinator", "b"]).is_err());
+        assert!(Args::try_parse_from(["evenkeel-worker", "--etcd", "a,b"]).is_ok_and(|args| args.etcd.len() == 2));
+    }
+
+    #[test]
+    fn the_advertised_address_is_one_that_others_can_reach() {
+        let at = |address: &str| advertised(address.parse().expect("address"), "node-3");
+        assert_eq!(at("0.0.0.0:7071"), "http://node-3:7071");
+        assert_eq!(at("127.0.0.1:4000"), "http://127.0.0.1:4000");
+        assert_eq!(at("[::1]:4000"), "http://[::1]:4000");
+    }
+}

@@ -1,0 +1,151 @@
+//! Datasets in memory: what a trial trains and is tested on.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`separable`] | linearly separable data with a known margin |
+//! | [`classification`] | the semantics of scikit-learn's `make_classification` |
+//! | [`blobs`] | one Gaussian a class |
+//! | [`features`] | stratified splits of a feature file |
+//!
+//! A dataset is a pure function of the sweep's seed and its configuration: all draws come from the counter-based
+//! generator, are made in f64 with `libm`, and are rounded to f32 once, so its bits are the same on every machine.
+
+pub mod blobs;
+pub mod classification;
+pub mod features;
+pub mod separable;
+
+use std::sync::Arc;
+
+use evenkeel_common::seed::{Key, Purpose};
+use evenkeel_common::table::FeatureTable;
+use evenkeel_common::trial::{DatasetConfig, FeaturesConfig, GeneratorConfig, SyntheticConfig};
+
+/// Where the tables of feature files come from.
+pub trait TableSource {
+    /// The table of a feature file.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or does not hold what the configuration says.
+    fn table(&self, config: &FeaturesConfig) -> Result<Arc<FeatureTable>, DataError>;
+}
+
+/// Why a dataset cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DataError {
+    /// Another attempt may find it: the file could not be fetched.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The data do not fit what is asked of them; another attempt would only repeat that.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl DataError {
+    /// Data that do not fit what is asked of them.
+    #[must_use]
+    pub fn new(message: String) -> Self {
+        Self::Invalid(message)
+    }
+}
+
+/// A training and a test set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Features d.
+    pub features: usize,
+    /// Classes C.
+    pub classes: usize,
+    /// Training inputs, row-major [n, d].
+    pub x_train: Vec<f32>,
+    /// Training classes, [n].
+    pub y_train: Vec<u32>,
+    /// Test inputs, row-major [m, d].
+    pub x_test: Vec<f32>,
+    /// Test classes, [m].
+    pub y_test: Vec<u32>,
+}
+
+impl Dataset {
+    /// Training set size n.
+    #[must_use]
+    pub fn train_rows(&self) -> usize {
+        self.y_train.len()
+    }
+
+    /// Test set size m.
+    #[must_use]
+    pub fn test_rows(&self) -> usize {
+        self.y_test.len()
+    }
+
+    /// Bytes it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        4 * (self.x_train.len() + self.x_test.len() + self.y_train.len() + self.y_test.len())
+    }
+}
+
+/// Draws or reads a dataset.
+///
+/// # Errors
+/// When the table of a feature file cannot be had, or the configuration cannot be met.
+pub fn load(config: &DatasetConfig, sweep_seed: u64, tables: &dyn TableSource) -> Result<Dataset, DataError> {
+    let key = Key::of_dataset(sweep_seed, &config.to_json());
+    match config {
+        DatasetConfig::Synthetic(synthetic) => generate(synthetic, &key),
+        DatasetConfig::Features(split) => features::split(&*tables.table(split)?, split, &key),
+    }
+}
+
+/// Draws a synthetic dataset.
+///
+/// # Errors
+/// When the configuration cannot be met.
+pub fn generate(config: &SyntheticConfig, key: &Key) -> Result<Dataset, DataError> {
+    if config.classes < 2 || config.samples < 2 * config.classes || config.features == 0 {
+        let SyntheticConfig { samples, features, classes, .. } = config;
+        return Err(DataError::Invalid(format!(
+            "{samples} samples of {features} features cannot hold {classes} classes with two samples each"
+        )));
+    }
+    match &config.generator {
+        GeneratorConfig::Separable { margin, noise, max_norm } => {
+            separable::generate(config, *margin, *noise, *max_norm, key)
+        }
+        GeneratorConfig::Classification { .. } => classification::generate(config, key),
+        GeneratorConfig::Blobs { cluster_std, center_box } => {
+            Ok(blobs::generate(config, *cluster_std, *center_box, key))
+        }
+    }
+}
+
+/// Class of the i-th sample where classes take turns: counts differ by at most one.
+fn turn(i: usize, classes: u32) -> u32 {
+    (i as u64 % u64::from(classes)) as u32
+}
+
+/// Both sets of a generator whose samples are drawn one after the other: `draw(set, i)` gives the class and
+/// appends the inputs of the i-th sample to its argument.
+fn both_sets(
+    config: &SyntheticConfig,
+    key: &Key,
+    mut draw: impl FnMut(&mut evenkeel_common::seed::Stream, usize, &mut Vec<f32>) -> u32,
+) -> Dataset {
+    let mut set = |purpose: Purpose, rows: u32| {
+        let mut stream = key.stream(purpose, 0, 0);
+        let mut x = Vec::with_capacity(rows as usize * config.features as usize);
+        let y = (0..rows as usize).map(|i| draw(&mut stream, i, &mut x)).collect();
+        (x, y)
+    };
+    let (x_train, y_train) = set(Purpose::TrainSamples, config.samples);
+    let (x_test, y_test) = set(Purpose::TestSamples, config.test_samples);
+    Dataset {
+        features: config.features as usize,
+        classes: config.classes as usize,
+        x_train,
+        y_train,
+        x_test,
+        y_test,
+    }
+}

@@ -1,0 +1,236 @@
+//! One operating-system thread a slot: tensors live and die there, only plain data leaves.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use evenkeel_common::failure::FailureKind;
+use evenkeel_common::results::{self, ExecutionRecord, TrialOutcome, TrialRecord};
+use evenkeel_common::runtime::now_ms;
+use tokio::sync::mpsc;
+
+use crate::core::{Job, PackKey};
+use crate::device::Device;
+use crate::engine::{EngineError, HeadEngine, PackWatch};
+use crate::sweeps::OpenSweep;
+
+/// Results travel in batches: of this many trials, or what there is after this long.
+const BATCH_TRIALS: usize = 4096;
+const BATCH_AGE: Duration = Duration::from_millis(200);
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// What a pack consists of.
+#[derive(Debug)]
+pub struct PackWork {
+    /// Its sweep.
+    pub sweep: Arc<OpenSweep>,
+    /// Which execution of these trials this is.
+    pub attempt: u32,
+    /// Its trials, as (first, count).
+    pub ranges: Vec<(u64, u64)>,
+}
+
+/// What a slot reports.
+#[derive(Debug)]
+pub enum Report {
+    /// The slot can run packs.
+    Ready,
+    /// The slot cannot run packs at all.
+    Broken(String),
+    /// A pack is under way.
+    Progress(PackKey, f64),
+    /// Results of some of its trials, as an Arrow IPC stream.
+    Results(PackKey, Arc<OpenSweep>, Bytes),
+    /// A pack is through.
+    Finished {
+        /// The slot.
+        slot: usize,
+        /// The pack.
+        key: PackKey,
+        /// How long it took.
+        busy: Duration,
+        /// Trials it delivered.
+        trials: u64,
+    },
+    /// A pack was given up.
+    Failed {
+        /// The slot.
+        slot: usize,
+        /// The pack.
+        key: PackKey,
+        /// Why.
+        kind: FailureKind,
+        /// In words.
+        message: String,
+        /// The device is unusable until the process starts anew.
+        poisoned: bool,
+    },
+}
+
+/// A slot's thread.
+#[derive(Debug)]
+pub struct Executor {
+    jobs: std::sync::mpsc::Sender<Job<PackWork>>,
+}
+
+impl Executor {
+    /// Starts the thread of a slot, which opens the device.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(slot: usize, device: Device, worker: String, reports: mpsc::Sender<Report>) -> std::io::Result<Self> {
+        let (jobs, inbox) = std::sync::mpsc::channel::<Job<PackWork>>();
+        std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
+            let description = device.describe();
+            let mut engine = match HeadEngine::new(device) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    let _ = reports.blocking_send(Report::Broken(error.to_string()));
+                    return;
+                }
+            };
+            if reports.blocking_send(Report::Ready).is_err() {
+                return;
+            }
+            while let Ok(job) = inbox.recv() {
+                let report = run(&mut engine, slot, &job, &worker, &description, &reports);
+                if reports.blocking_send(report).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Hands a pack to the thread, which must be idle.
+    ///
+    /// # Errors
+    /// The pack, when the thread is gone.
+    pub fn start_pack(&self, job: Job<PackWork>) -> Result<(), Job<PackWork>> {
+        self.jobs.send(job).map_err(|error| error.0)
+    }
+}
+
+fn run(
+    engine: &mut HeadEngine,
+    slot: usize,
+    job: &Job<PackWork>,
+    worker: &str,
+    device: &str,
+    reports: &mpsc::Sender<Report>,
+) -> Report {
+    let began = Instant::now();
+    let failed = |kind, message: String, poisoned| Report::Failed { slot, key: job.key, kind, message, poisoned };
+    if job.cancelled.load(Ordering::Relaxed) {
+        return failed(FailureKind::Cancelled, "stopped before it began".to_owned(), false);
+    }
+    let PackWork { sweep, attempt, ranges } = &job.work;
+    let grid = &sweep.grid;
+    let indices = ranges.iter().flat_map(|(first, count)| *first..first.saturating_add(*count).min(grid.len()));
+    let trials: Vec<_> = indices.filter_map(|index| grid.trial(index)).collect();
+    let execution = ExecutionRecord {
+        attempt: *attempt,
+        worker: worker.to_owned(),
+        device: device.to_owned(),
+        started_ms: now_ms(),
+        duration_s: 0.0,
+    };
+    let mut delivery = Delivery {
+        key: job.key,
+        sweep,
+        execution,
+        cancelled: &job.cancelled,
+        reports,
+        records: Vec::new(),
+        sent: 0,
+        since: Instant::now(),
+        batch_began: Instant::now(),
+        progress: Instant::now(),
+        broken: None,
+    };
+    // A panic in one pack must not take the process and the other slots with it.
+    let ended = catch_unwind(AssertUnwindSafe(|| engine.run(&trials, sweep.as_ref(), &mut delivery)));
+    delivery.flush();
+    let sent = delivery.sent;
+    if let Some(message) = delivery.broken {
+        return failed(FailureKind::Transient, message, false);
+    }
+    match ended {
+        Ok(Ok(())) => Report::Finished { slot, key: job.key, busy: began.elapsed(), trials: sent },
+        Ok(Err(error)) => {
+            let poisoned = matches!(error, EngineError::Device(_));
+            failed(error.kind(), error.to_string(), poisoned)
+        }
+        Err(panic) => failed(FailureKind::Transient, format!("the engine panicked: {}", panic_text(&*panic)), false),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+/// Gathers outcomes into batches and sends them off.
+struct Delivery<'a> {
+    key: PackKey,
+    sweep: &'a Arc<OpenSweep>,
+    execution: ExecutionRecord,
+    cancelled: &'a AtomicBool,
+    reports: &'a mpsc::Sender<Report>,
+    records: Vec<TrialRecord>,
+    sent: u64,
+    /// When the last outcomes came: the time since is shared by the next ones.
+    since: Instant,
+    batch_began: Instant,
+    progress: Instant,
+    broken: Option<String>,
+}
+
+impl Delivery<'_> {
+    fn flush(&mut self) {
+        self.batch_began = Instant::now();
+        if self.records.is_empty() {
+            return;
+        }
+        let records = std::mem::take(&mut self.records);
+        match results::encode(&records).and_then(|batch| results::to_ipc(&batch)) {
+            Ok(bytes) => {
+                self.sent += records.len() as u64;
+                let _ = self.reports.blocking_send(Report::Results(self.key, self.sweep.clone(), bytes.into()));
+            }
+            Err(error) => self.broken = Some(format!("results cannot be encoded: {error}")),
+        }
+    }
+}
+
+impl PackWatch for Delivery<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    fn progress(&mut self, fraction: f64) {
+        if self.progress.elapsed() >= PROGRESS_EVERY {
+            self.progress = Instant::now();
+            // Dropped when the queue is full: the next one says more.
+            let _ = self.reports.try_send(Report::Progress(self.key, fraction));
+        }
+    }
+
+    fn deliver(&mut self, outcomes: Vec<TrialOutcome>) {
+        let each = self.since.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
+        self.since = Instant::now();
+        self.records.extend(outcomes.into_iter().map(|outcome| TrialRecord {
+            outcome,
+            execution: ExecutionRecord { duration_s: each, ..self.execution.clone() },
+        }));
+        if self.records.len() >= BATCH_TRIALS || self.batch_began.elapsed() >= BATCH_AGE {
+            self.flush();
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Says that this worker is there: in etcd under a lease, or to the coordinator by heartbeats.
+
+use std::time::Duration;
+
+use evenkeel_common::runtime::WorkerRecord;
+use evenkeel_common::runtime::etcd::{EtcdConfig, Session};
+use evenkeel_proto::v1;
+use evenkeel_proto::v1::membership_service_client::MembershipServiceClient;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+/// Between attempts while nobody answers.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a worker registers.
+#[derive(Clone, Debug)]
+pub enum Registry {
+    /// A cluster's etcd.
+    Etcd(EtcdConfig),
+    /// A coordinator, by URL.
+    Coordinator(String),
+}
+
+/// Why registration ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// Keeps the worker registered until stopped, then leaves at once.
+///
+/// # Errors
+/// When the coordinator refuses this worker for good (another protocol version).
+pub async fn keep(registry: Registry, record: WorkerRecord, stop: CancellationToken) -> Result<(), Refused> {
+    match registry {
+        Registry::Etcd(config) => {
+            in_etcd(&config, &record, &stop).await;
+            Ok(())
+        }
+        Registry::Coordinator(url) => at_coordinator(&url, &record, &stop).await,
+    }
+}
+
+async fn in_etcd(config: &EtcdConfig, record: &WorkerRecord, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match session(config, record).await {
+            Ok(session) => {
+                tracing::info!(cluster = %config.cluster, "registered in etcd");
+                if stop.run_until_cancelled(session.lost()).await.is_none() {
+                    session.close().await;
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "not registered in etcd, trying again"),
+        }
+        stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+    }
+}
+
+async fn session(config: &EtcdConfig, record: &WorkerRecord) -> Result<Session, etcd_client::Error> {
+    let mut client = config.connect().await?;
+    let session = Session::open(client.clone()).await?;
+    let key = format!("{}{}", config.workers_prefix(), record.id);
+    let value = serde_json::to_vec(record).unwrap_or_default();
+    client.put(key, value, Some(etcd_client::PutOptions::new().with_lease(session.lease()))).await?;
+    Ok(session)
+}
+
+async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationToken) -> Result<(), Refused> {
+    let mut client: Option<MembershipServiceClient<Channel>> = None;
+    let mut told = false;
+    while !stop.is_cancelled() {
+        let renewed = stop.run_until_cancelled(register(url, &mut client, record)).await;
+        let pause = match renewed {
+            None => break,
+            Some(Ok(lease)) => {
+                if !told {
+                    tracing::info!(coordinator = url, "registered");
+                    told = true;
+                }
+                lease / 3
+            }
+            Some(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+                return Err(Refused(format!("the coordinator at {url} refuses this worker: {}", status.message())));
+            }
+            Some(Err(status)) => {
+                if told || client.is_some() {
+                    tracing::warn!(coordinator = url, error = status.message(), "registration not renewed, trying again");
+                }
+                told = false;
+                client = None;
+                // Soon, because a coordinator that starts beside this worker is about to listen.
+                PAUSE / 5
+            }
+        };
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+    if let Some(mut client) = client {
+        let request = v1::DeregisterRequest { worker_id: record.id.clone() };
+        let _ = tokio::time::timeout(PAUSE, client.deregister(request)).await;
+    }
+    Ok(())
+}
+
+async fn register(
+    url: &str,
+    client: &mut Option<MembershipServiceClient<Channel>>,
+    record: &WorkerRecord,
+) -> Result<Duration, tonic::Status> {
+    let client = match client {
+        Some(client) => client,
+        None => {
+            let endpoint = Endpoint::from_shared(url.to_owned())
+                .map_err(|error| tonic::Status::failed_precondition(format!("{url:?} is not a URL: {error}")))?
+                .connect_timeout(PAUSE * 3)
+                .timeout(PAUSE * 3);
+            let channel = endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+            client.insert(MembershipServiceClient::new(channel))
+        }
+    };
+    let worker = v1::WorkerRecord {
+        id: record.id.clone(),
+        address: record.address.clone(),
+        protocol_version: record.protocol_version,
+        version: record.version.clone(),
+        slots: record.slots,
+        device: record.device.clone(),
+        started_ms: record.started_ms,
+    };
+    let answer = client.register(v1::RegisterRequest { worker: Some(worker) }).await?.into_inner();
+    Ok(Duration::from_millis(answer.lease_ms.clamp(300, 600_000)))
+}
