@@ -279,6 +279,7 @@ STRATEGY = {
     "checkpoints": [],
 }
 PRIMAL = {"cluster_std": 1.0, "center_box": 1.0, "samples": 40, "features": 6, "classes": 2, "test_samples": 30}
+WIDE = {**PRIMAL, "center_box": 2.5}
 THREE = {**PRIMAL, "center_box": 2.5, "classes": 3, "samples": 45}
 GRAM = {**PRIMAL, "samples": 24, "features": 30, "center_box": 0.5}
 MOMENTUM = {"optimizer": "momentum", "momentum": 0.9, "learning_rate": 0.02}
@@ -286,13 +287,13 @@ ADAM = {"optimizer": "adam", "learning_rate": 0.01}
 CASES = [
     ("gd", PRIMAL, {"checkpoints": [10, 50]}),
     ("momentum", PRIMAL, MOMENTUM),
-    ("adam", PRIMAL, ADAM),
-    ("gd with decay and bias", PRIMAL, {"weight_decay": 0.1, "bias": True}),
+    ("adam", WIDE, ADAM),
+    ("gd with decay and bias", WIDE, {"weight_decay": 0.1, "bias": True}),
     ("momentum with decay and bias", PRIMAL, {**MOMENTUM, "weight_decay": 0.05, "bias": True}),
     ("adam with decay and bias", PRIMAL, {**ADAM, "weight_decay": 0.05, "bias": True}),
-    ("five heads, mean", PRIMAL, {"heads": 5, "init_std": 0.5}),
+    ("five heads, mean", WIDE, {"heads": 5, "init_std": 0.5}),
     ("five heads, sum", PRIMAL, {"heads": 5, "reduction": "sum", "init_std": 0.5}),
-    ("perturbed data", PRIMAL, {"data_perturbation": 0.1}),
+    ("perturbed data", WIDE, {"data_perturbation": 0.1}),
     ("three classes, gd", THREE, {"checkpoints": [75]}),
     ("three classes, adam with decay and bias", THREE, {**ADAM, "weight_decay": 0.05, "bias": True}),
     ("three classes, momentum, three heads", THREE, {**MOMENTUM, "heads": 3, "data_perturbation": 0.2}),

@@ -6,9 +6,12 @@
 use std::sync::Arc;
 
 use crate::id::ContentHash;
-use crate::spec::{Axis, DatasetSpec, FeaturesSpec, Generator, Optimizer, Scalar, Spec, StrategySpec, SyntheticSpec};
+use crate::spec::{
+    Axis, DatasetSpec, FeaturesSpec, Generator, Optimizer, Scalar, Spec, StrategySpec, SyntheticSpec,
+};
 use crate::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial, training_flops,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
+    training_flops,
 };
 
 /// What is known of a feature file once it was read.
@@ -100,7 +103,8 @@ impl Grid {
             points = limit(strategy_points(strategy).and_then(|n| points.checked_add(n)))?;
             strategy_ends.push(points);
         }
-        let per_point = limit(points.checked_mul(spec.models.len() as u64).and_then(|n| n.checked_mul(seeds)))?;
+        let per_point =
+            limit(points.checked_mul(spec.models.len() as u64).and_then(|n| n.checked_mul(seeds)))?;
         let mut dataset_ends = Vec::with_capacity(spec.datasets.len());
         let mut total = 0u64;
         for dataset in &spec.datasets {
@@ -232,16 +236,22 @@ impl Grid {
     #[must_use]
     pub fn total_flops(&self) -> f64 {
         let settings = self.settings();
-        let strategies: Vec<(StrategyConfig, f64)> = self.spec.strategies.iter().flat_map(cost_classes).collect();
+        let strategies: Vec<(StrategyConfig, f64)> =
+            self.spec.strategies.iter().flat_map(cost_classes).collect();
         let scale = self.spec.models.len() as f64 * self.seeds as f64;
-        let shapes = self.spec.datasets.iter().zip(self.infos.iter()).flat_map(|(dataset, info)| {
-            shape_classes(dataset, info.as_ref())
-        });
+        let shapes = self
+            .spec
+            .datasets
+            .iter()
+            .zip(self.infos.iter())
+            .flat_map(|(dataset, info)| shape_classes(dataset, info.as_ref()));
         shapes
             .map(|((n, d, c), count)| {
                 let each: f64 = strategies
                     .iter()
-                    .map(|(strategy, points)| points * training_flops(n, d, c, strategy, settings.leave_one_out))
+                    .map(|(strategy, points)| {
+                        points * training_flops(n, d, c, strategy, settings.leave_one_out)
+                    })
                     .sum();
                 count * each * scale
             })
@@ -276,7 +286,9 @@ pub fn feature_name(spec: &FeaturesSpec) -> String {
 pub fn test_rows(class_counts: &[u32], test_fraction: f64) -> Vec<u32> {
     class_counts
         .iter()
-        .map(|count| (libm::round(f64::from(*count) * test_fraction) as u32).clamp(1, count.saturating_sub(1).max(1)))
+        .map(|count| {
+            (libm::round(f64::from(*count) * test_fraction) as u32).clamp(1, count.saturating_sub(1).max(1))
+        })
         .collect()
 }
 
@@ -447,7 +459,8 @@ fn resolve_strategy(s: &StrategySpec, point: u64) -> StrategyConfig {
     let bias = digits.take(&s.bias);
     let init_std = digits.take(&s.init_std);
     let data_perturbation = digits.take(&s.data_perturbation);
-    let (heads, reduction) = s.mhloss.as_ref().map_or((1, Default::default()), |m| (digits.take(&m.heads), m.reduction));
+    let (heads, reduction) =
+        s.mhloss.as_ref().map_or((1, Default::default()), |m| (digits.take(&m.heads), m.reduction));
     StrategyConfig {
         name: s.name.clone(),
         setting: s.setting,
@@ -476,7 +489,10 @@ fn cost_classes(s: &StrategySpec) -> Vec<(StrategyConfig, f64)> {
     for steps in s.steps.values() {
         for optimizer in s.optimizer.values() {
             for heads in &heads {
-                out.push((StrategyConfig { steps: *steps, optimizer: *optimizer, heads: *heads, ..base.clone() }, each));
+                out.push((
+                    StrategyConfig { steps: *steps, optimizer: *optimizer, heads: *heads, ..base.clone() },
+                    each,
+                ));
             }
         }
     }
@@ -503,7 +519,9 @@ fn shape_classes(dataset: &DatasetSpec, info: Option<&FeatureInfo>) -> Vec<Shape
         (DatasetSpec::Features(d), Some(info)) => {
             let each = f64::from(d.instances);
             (0..(points / each) as u64)
-                .map(|k| DatasetConfig::Features(resolve_features(d, info, k * u64::from(d.instances))).shape())
+                .map(|k| {
+                    DatasetConfig::Features(resolve_features(d, info, k * u64::from(d.instances))).shape()
+                })
                 .map(|shape| (shape, each))
                 .collect()
         }

@@ -61,8 +61,16 @@ impl Key {
         bytes.extend_from_slice(&seed.to_le_bytes());
         bytes.extend_from_slice(&position.to_le_bytes());
         let hash = ContentHash::of(&bytes).0;
-        let word = |i: usize| u32::from_le_bytes([hash[4 * i], hash[4 * i + 1], hash[4 * i + 2], hash[4 * i + 3]]);
-        Stream { key: [word(0), word(1)], nonce: [word(2), word(3)], block: 0, buffer: [0; 4], used: 4, spare: None }
+        let word =
+            |i: usize| u32::from_le_bytes([hash[4 * i], hash[4 * i + 1], hash[4 * i + 2], hash[4 * i + 3]]);
+        Stream {
+            key: [word(0), word(1)],
+            nonce: [word(2), word(3)],
+            block: 0,
+            buffer: [0; 4],
+            used: 4,
+            spare: None,
+        }
     }
 }
 
@@ -173,7 +181,10 @@ mod tests {
     fn philox_gives_the_known_answers_of_its_authors() {
         // Random123's kat_vectors for philox4x32 with 10 rounds.
         assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
-        assert_eq!(philox4x32([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(
+            philox4x32([u32::MAX; 4], [u32::MAX; 2]),
+            [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
+        );
         assert_eq!(
             philox4x32([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]

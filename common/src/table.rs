@@ -87,7 +87,12 @@ impl FeatureTable {
     }
 
     /// Joins the parts that a format's reader found, and checks what all formats share.
-    fn build(source: &TableSource<'_>, x: Vec<f32>, names: Vec<String>, labels: Labels) -> Result<Self, TableError> {
+    fn build(
+        source: &TableSource<'_>,
+        x: Vec<f32>,
+        names: Vec<String>,
+        labels: Labels,
+    ) -> Result<Self, TableError> {
         let file = source.path;
         if names.is_empty() {
             return Err(TableError::NoFeatures { file: file.into() });
@@ -126,9 +131,14 @@ fn unpack<'a>(path: &str, bytes: &'a [u8], limit: u64) -> Result<Cow<'a, [u8]>, 
         return if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(Cow::Borrowed(bytes)) };
     }
     let mut unpacked = Vec::new();
-    flate2::bufread::MultiGzDecoder::new(bytes).take(limit.saturating_add(1)).read_to_end(&mut unpacked).map_err(
-        |error| TableError::Unreadable { file: path.into(), format: "gzip", reason: error.to_string() },
-    )?;
+    flate2::bufread::MultiGzDecoder::new(bytes)
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut unpacked)
+        .map_err(|error| TableError::Unreadable {
+            file: path.into(),
+            format: "gzip",
+            reason: error.to_string(),
+        })?;
     if unpacked.len() as u64 > limit { Err(too_large()) } else { Ok(Cow::Owned(unpacked)) }
 }
 
@@ -154,9 +164,13 @@ impl Columns {
         if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
             return Err(TableError::DuplicateColumn { file: file(), column: twice.clone() });
         }
-        let wanted = source.label.ok_or_else(|| TableError::LabelNotNamed { file: file(), columns: names.to_vec() })?;
-        let label =
-            names.iter().position(|name| name == wanted).ok_or_else(|| missing(error::Role::Label, wanted))?;
+        let wanted = source
+            .label
+            .ok_or_else(|| TableError::LabelNotNamed { file: file(), columns: names.to_vec() })?;
+        let label = names
+            .iter()
+            .position(|name| name == wanted)
+            .ok_or_else(|| missing(error::Role::Label, wanted))?;
         for name in source.drop {
             if !seen.contains(name.as_str()) {
                 return Err(missing(error::Role::Drop, name));
@@ -172,7 +186,11 @@ impl Columns {
             }
             // What pandas calls its row numbers: taken for a feature they would give the order of the file away.
             if name.is_empty() || name.starts_with("__index_level_") {
-                return Err(TableError::IndexColumn { file: file(), column: name.clone(), position: position + 1 });
+                return Err(TableError::IndexColumn {
+                    file: file(),
+                    column: name.clone(),
+                    position: position + 1,
+                });
             }
             features.push(position);
         }

@@ -223,7 +223,13 @@ impl Trial {
 
 /// The id of a trial from the canonical forms of its parts.
 #[must_use]
-pub fn trial_id(dataset: &str, encoder: Encoder, strategy: &str, seed: u64, settings: &SweepSettings) -> TrialId {
+pub fn trial_id(
+    dataset: &str,
+    encoder: Encoder,
+    strategy: &str,
+    seed: u64,
+    settings: &SweepSettings,
+) -> TrialId {
     let encoder = serde_json::to_string(&encoder).unwrap_or_default();
     let settings = serde_json::to_string(settings).unwrap_or_default();
     let mut bytes = Vec::with_capacity(dataset.len() + strategy.len() + 160);
@@ -249,7 +255,13 @@ pub fn refits(samples: u32, leave_one_out: Option<LeaveOneOut>) -> u32 {
 /// matrix when that is smaller (2·n² a column); a head is one column for two classes and C columns for more.
 /// A constant stands for what a trial costs beside its steps.
 #[must_use]
-pub fn training_flops(n: u32, d: u32, classes: u32, strategy: &StrategyConfig, leave_one_out: Option<LeaveOneOut>) -> f64 {
+pub fn training_flops(
+    n: u32,
+    d: u32,
+    classes: u32,
+    strategy: &StrategyConfig,
+    leave_one_out: Option<LeaveOneOut>,
+) -> f64 {
     let (n_f, d_f) = (f64::from(n), f64::from(d));
     let columns = if classes == 2 { 1.0 } else { f64::from(classes) }
         * f64::from(strategy.heads)

@@ -40,7 +40,8 @@ pub async fn collect(
     // Encoding Parquet is work for a thread of its own.
     let writing = tokio::task::spawn_blocking(move || -> Result<Summary, ExportError> {
         let mut exporter = Exporter::create(&dir, grid, &id, format)?;
-        let (mut workers, mut devices) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        let (mut workers, mut devices) =
+            (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
         let mut started = None;
         while let Some(window) = inbox.blocking_recv() {
             for record in &window {

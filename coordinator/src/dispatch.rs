@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::failure::FailureKind;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::results::{self, Status};
-use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_proto::v1::{self, work_request, work_response};
 use evenkeel_proto::{CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use tokio::sync::mpsc;
@@ -239,11 +239,8 @@ impl Link {
             Err(end) => return end,
         };
         let (commands, mut orders) = mpsc::channel(LINK_DEPTH);
-        let up = LinkMessage {
-            worker: self.worker.clone(),
-            generation,
-            event: LinkEvent::Up { hello, commands },
-        };
+        let up =
+            LinkMessage { worker: self.worker.clone(), generation, event: LinkEvent::Up { hello, commands } };
         if self.events.send(up).await.is_err() {
             return End::Unheard;
         }
@@ -287,13 +284,25 @@ impl Link {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             epoch: self.epoch,
         };
-        requests.send(request(work_request::Message::Greeting(greeting))).await.map_err(|error| broken(&error))?;
+        requests
+            .send(request(work_request::Message::Greeting(greeting)))
+            .await
+            .map_err(|error| broken(&error))?;
         let mut client = v1::worker_service_client::WorkerServiceClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let answer = async {
-            let mut inbox = client.work(ReceiverStream::new(outbox)).await.map_err(|status| ended_by(&status))?.into_inner();
-            match inbox.message().await.map_err(|status| ended_by(&status))?.and_then(|response| response.message) {
+            let mut inbox = client
+                .work(ReceiverStream::new(outbox))
+                .await
+                .map_err(|status| ended_by(&status))?
+                .into_inner();
+            match inbox
+                .message()
+                .await
+                .map_err(|status| ended_by(&status))?
+                .and_then(|response| response.message)
+            {
                 Some(work_response::Message::Hello(hello)) => Ok((inbox, hello)),
                 _ => Err(End::Broken("the worker did not answer the greeting".to_owned())),
             }
@@ -335,7 +344,9 @@ impl Link {
                     epoch: self.epoch,
                     pack,
                     attempt,
-                    trials: trials.map(|r| v1::TrialRange { first: r.start, count: r.end - r.start }).collect(),
+                    trials: trials
+                        .map(|r| v1::TrialRange { first: r.start, count: r.end - r.start })
+                        .collect(),
                 }))
                 .await
             }

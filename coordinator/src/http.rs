@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
-use axum::Router;
 use serde_json::{Value, json};
 
 use crate::driver::{DriverHandle, Snapshot, SweepView, WorkerState, WorkerView, state_name};
@@ -39,7 +39,8 @@ async fn readyz(driver: Driver) -> Response {
         None => standby(),
         Some(now) => match &now.stalled {
             Some(reason) => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("the store takes no results: {reason}\n")).into_response()
+                (StatusCode::SERVICE_UNAVAILABLE, format!("the store takes no results: {reason}\n"))
+                    .into_response()
             }
             None => "ok\n".into_response(),
         },
@@ -94,10 +95,14 @@ async fn metrics(driver: Driver) -> Response {
 
 /// Prometheus' text format. Ids hold only letters, digits and dashes: nothing to escape.
 fn metrics_text(now: &Snapshot) -> String {
-    let mut text = String::from("# HELP evenkeel_leader Whether this coordinator leads.\n# TYPE evenkeel_leader gauge\nevenkeel_leader 1\n");
+    let mut text = String::from(
+        "# HELP evenkeel_leader Whether this coordinator leads.\n# TYPE evenkeel_leader gauge\nevenkeel_leader 1\n",
+    );
     text.push_str("# HELP evenkeel_store_stalled Whether the store takes no results.\n# TYPE evenkeel_store_stalled gauge\n");
     let _ = writeln!(text, "evenkeel_store_stalled {}", u8::from(now.stalled.is_some()));
-    text.push_str("# HELP evenkeel_sweep_trials Trials of a sweep by state.\n# TYPE evenkeel_sweep_trials gauge\n");
+    text.push_str(
+        "# HELP evenkeel_sweep_trials Trials of a sweep by state.\n# TYPE evenkeel_sweep_trials gauge\n",
+    );
     for sweep in &now.sweeps {
         let counts = sweep.counts;
         let waiting = sweep.total.saturating_sub(counts.total() + sweep.running);
@@ -108,12 +113,17 @@ fn metrics_text(now: &Snapshot) -> String {
             ("running", sweep.running),
             ("waiting", waiting),
         ] {
-            let _ = writeln!(text, "evenkeel_sweep_trials{{sweep=\"{}\",state=\"{state}\"}} {count}", sweep.id);
+            let _ =
+                writeln!(text, "evenkeel_sweep_trials{{sweep=\"{}\",state=\"{state}\"}} {count}", sweep.id);
         }
     }
     text.push_str("# HELP evenkeel_workers Workers by state.\n# TYPE evenkeel_workers gauge\n");
     for state in [
-        WorkerState::Ready, WorkerState::Connecting, WorkerState::Draining, WorkerState::Quarantined, WorkerState::Refused,
+        WorkerState::Ready,
+        WorkerState::Connecting,
+        WorkerState::Draining,
+        WorkerState::Quarantined,
+        WorkerState::Refused,
     ] {
         let count = now.workers.iter().filter(|worker| worker.state == state).count();
         let _ = writeln!(text, "evenkeel_workers{{state=\"{}\"}} {count}", state.name());
@@ -129,7 +139,11 @@ async fn page(driver: Driver) -> Response {
         let _ = write!(
             rows,
             "<tr><td>{}<td>{}<td>{done} / {}<td>{}<td>{:.0}",
-            sweep.id, state_name(sweep.state), sweep.total, sweep.counts.failed, sweep.trials_per_second
+            sweep.id,
+            state_name(sweep.state),
+            sweep.total,
+            sweep.counts.failed,
+            sweep.trials_per_second
         );
     }
     Html(format!(

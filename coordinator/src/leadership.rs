@@ -41,7 +41,11 @@ impl Leadership {
     ///
     /// # Errors
     /// When etcd refuses; a lease that is lost while waiting starts the campaign over.
-    pub async fn campaign(config: &EtcdConfig, client: &Client, address: &str) -> Result<Self, LeadershipError> {
+    pub async fn campaign(
+        config: &EtcdConfig,
+        client: &Client,
+        address: &str,
+    ) -> Result<Self, LeadershipError> {
         const PAUSE: Duration = Duration::from_millis(500);
         loop {
             let session = Session::open(client.clone()).await?;

@@ -105,9 +105,13 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
             return Err(Status::invalid_argument("the first message of a submission has to hold the spec"));
         };
         if header.protocol_version != PROTOCOL_VERSION {
-            return Err(Status::failed_precondition(other_protocol(header.protocol_version, "of the client")));
+            return Err(Status::failed_precondition(other_protocol(
+                header.protocol_version,
+                "of the client",
+            )));
         }
-        let spec = Spec::parse(&header.file, &header.spec).map_err(|error| submission_status(&error.into()))?;
+        let spec =
+            Spec::parse(&header.file, &header.spec).map_err(|error| submission_status(&error.into()))?;
         let files = receive_files(&mut inbox).await?;
         let find = |hash: &str, dataset: usize| {
             files.get(hash).cloned().ok_or_else(|| {
@@ -136,7 +140,10 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         Ok(Response::new(v1::ListSweepsResponse { sweeps }))
     }
 
-    async fn get_sweep(&self, request: Request<v1::GetSweepRequest>) -> Result<Response<v1::SweepStatus>, Status> {
+    async fn get_sweep(
+        &self,
+        request: Request<v1::GetSweepRequest>,
+    ) -> Result<Response<v1::SweepStatus>, Status> {
         self.driver.refresh().await.map_err(|error| to_status(&error))?;
         let view = self.find(&request.into_inner().sweep_id)?;
         Ok(Response::new(self.status(&view)))
@@ -184,7 +191,11 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
                 return Err(Status::invalid_argument("`change` is missing or unknown to this version"));
             }
         };
-        let view = self.driver.change(&parse_id(&request.sweep_id)?, change).await.map_err(|error| to_status(&error))?;
+        let view = self
+            .driver
+            .change(&parse_id(&request.sweep_id)?, change)
+            .await
+            .map_err(|error| to_status(&error))?;
         Ok(Response::new(self.status(&view)))
     }
 
@@ -195,7 +206,8 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         request: Request<v1::ExportSweepRequest>,
     ) -> Result<Response<Self::ExportSweepStream>, Status> {
         let request = request.into_inner();
-        let format: Format = request.format.parse().map_err(|error: String| Status::invalid_argument(error))?;
+        let format: Format =
+            request.format.parse().map_err(|error: String| Status::invalid_argument(error))?;
         let view = self.find(&request.sweep_id)?;
         let (sender, receiver) = mpsc::channel(4);
         let store = self.driver.store().clone();
@@ -250,7 +262,9 @@ async fn receive_files(inbox: &mut Streaming<v1::SubmitRequest>) -> Result<HashM
         };
         let bytes = parts.entry(chunk.name.clone()).or_default();
         if bytes.len() + chunk.data.len() > MAX_FILE_BYTES {
-            return Err(Status::resource_exhausted(format!("a feature file may have {MAX_FILE_BYTES} bytes at most")));
+            return Err(Status::resource_exhausted(format!(
+                "a feature file may have {MAX_FILE_BYTES} bytes at most"
+            )));
         }
         bytes.extend_from_slice(&chunk.data);
         if chunk.last {
@@ -276,8 +290,14 @@ async fn export(
     let store_status = |error: StoreError| to_status(&CommandError::Store(error));
     let record = store.read_sweep(&view.id).await.map_err(store_status)?;
     let sweep = Sweep::from_store(store, &record).await.map_err(store_status)?;
-    let folder = std::env::temp_dir().join(format!("evenkeel-export-{}-{}", std::process::id(), ContentHash::of(
-        format!("{}{:?}", view.id, std::time::Instant::now()).as_bytes()).to_hex().get(..12).unwrap_or_default()));
+    let folder = std::env::temp_dir().join(format!(
+        "evenkeel-export-{}-{}",
+        std::process::id(),
+        ContentHash::of(format!("{}{:?}", view.id, std::time::Instant::now()).as_bytes())
+            .to_hex()
+            .get(..12)
+            .unwrap_or_default()
+    ));
     let run = RunInfo {
         wall_seconds: Some(view.seconds),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -298,7 +318,8 @@ async fn export(
             if !(wanted.is_empty() || wanted.contains(name)) {
                 continue;
             }
-            let bytes: Bytes = tokio::fs::read(folder.join(name)).await.map_err(|error| internal(&error))?.into();
+            let bytes: Bytes =
+                tokio::fs::read(folder.join(name)).await.map_err(|error| internal(&error))?.into();
             for chunk in chunks(name, &bytes) {
                 if sender.send(Ok(chunk)).await.is_err() {
                     return Ok(());

@@ -107,10 +107,10 @@ impl Server {
         let (membership, leadership): (Box<dyn Membership>, _) = match &config.etcd {
             None => (Box::new(embedded.clone()), Leadership::alone(&config.store).await?),
             Some(etcd) => {
-                let client = etcd.connect().await.map_err(|source| StartError::Etcd {
-                    endpoints: etcd.endpoints.join(","),
-                    source,
-                })?;
+                let client = etcd
+                    .connect()
+                    .await
+                    .map_err(|source| StartError::Etcd { endpoints: etcd.endpoints.join(","), source })?;
                 tracing::info!(cluster = %etcd.cluster, "standing for election");
                 let campaign = Leadership::campaign(etcd, &client, &config.advertise);
                 let won = stop.run_until_cancelled(campaign).await.ok_or(StartError::Stopped)??;
@@ -138,7 +138,15 @@ impl Server {
         let grpc = config.grpc.local_addr()?;
         let registry = config.etcd.is_none().then_some(embedded);
         serving.push(serve_grpc(config.grpc, driver.clone(), registry, stop_serving.clone()).await);
-        Ok(Self { driver, grpc, leadership: Arc::new(leadership), running, serving, stop_driver, stop_serving })
+        Ok(Self {
+            driver,
+            grpc,
+            leadership: Arc::new(leadership),
+            running,
+            serving,
+            stop_driver,
+            stop_serving,
+        })
     }
 
     /// Completes when it can no longer lead. It has to be stopped then.

@@ -97,7 +97,11 @@ impl Sweep {
         for (dataset, entry) in features_of(&spec) {
             let read = |field: &'static str, file: &str| {
                 std::fs::read(folder.join(file)).map(Bytes::from).map_err(|error| {
-                    let hint = if file.contains(".deps/data/") { "\n  `make data` downloads the examples' files" } else { "" };
+                    let hint = if file.contains(".deps/data/") {
+                        "\n  `make data` downloads the examples' files"
+                    } else {
+                        ""
+                    };
                     SubmissionError::File {
                         spec: name.clone(),
                         dataset,
@@ -159,7 +163,8 @@ impl Sweep {
     pub async fn from_store(store: &Store, record: &SweepRecord) -> Result<Self, StoreError> {
         let path = format!("sweeps/{}/spec.json", record.sweep_id);
         let corrupt = |reason: String| StoreError::Corrupt { path: path.clone(), reason };
-        let spec = Spec::parse(&path, &record.spec.to_string()).map_err(|error| corrupt(error.to_string()))?;
+        let spec =
+            Spec::parse(&path, &record.spec.to_string()).map_err(|error| corrupt(error.to_string()))?;
         let mut files = HashMap::new();
         let mut hashes: Vec<String> = Vec::new();
         for feature in &record.features {
@@ -198,9 +203,8 @@ impl Sweep {
 /// When the file cannot be read or is no spec.
 pub fn read_spec(path: &Path) -> Result<(Spec, String), SubmissionError> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        SpecError::unreadable(&name, &error.to_string())
-    })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| SpecError::unreadable(&name, &error.to_string()))?;
     Ok((Spec::parse(&name, &text)?, name))
 }
 

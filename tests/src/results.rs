@@ -62,7 +62,8 @@ fn append(rows: &mut Vec<Vec<String>>, batch: &RecordBatch) -> anyhow::Result<()
 /// # Panics
 /// When they do not, naming the first difference.
 pub fn assert_same_results(undisturbed: &Path, disturbed: &Path) {
-    let [a, b] = [undisturbed, disturbed].map(|dir| Rows::read(&dir.join("results.parquet")).expect("results"));
+    let [a, b] =
+        [undisturbed, disturbed].map(|dir| Rows::read(&dir.join("results.parquet")).expect("results"));
     assert_eq!(a.columns, b.columns, "columns differ");
     assert_eq!(a.rows.len(), b.rows.len(), "number of rows differs");
     for (x, y) in a.rows.iter().zip(&b.rows) {

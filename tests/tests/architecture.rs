@@ -31,10 +31,22 @@ fn the_pure_parts_name_no_clock_no_socket_and_no_tensor() {
     for dir in ["coordinator/src/core", "worker/src/core", "common/src"] {
         sources(&root().join(dir), &mut files);
     }
-    files.retain(|file| !file.components().any(|part| part.as_os_str() == "runtime" || part.as_os_str() == "tests"));
+    files.retain(|file| {
+        !file.components().any(|part| part.as_os_str() == "runtime" || part.as_os_str() == "tests")
+    });
     assert!(files.len() > 20, "only {} files were found", files.len());
-    let forbidden =
-        ["tokio", "tonic", "etcd", "tch::", "async ", "Instant", "SystemTime", "std::net", "std::fs", "rand::"];
+    let forbidden = [
+        "tokio",
+        "tonic",
+        "etcd",
+        "tch::",
+        "async ",
+        "Instant",
+        "SystemTime",
+        "std::net",
+        "std::fs",
+        "rand::",
+    ];
     for file in files {
         for (number, line) in code(&file) {
             if let Some(word) = forbidden.iter().find(|word| line.contains(**word)) {

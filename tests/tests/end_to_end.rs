@@ -74,8 +74,14 @@ fn a_run_leaves_everything_and_running_again_does_no_work_twice() {
     let dir = tempfile::tempdir().expect("tempdir");
     let out = undisturbed(dir.path());
     for file in [
-        "results.parquet", "execution.parquet", "stability.parquet", "comparisons.parquet", "curves.parquet",
-        "summary.json", "report.html", "spec.yaml",
+        "results.parquet",
+        "execution.parquet",
+        "stability.parquet",
+        "comparisons.parquet",
+        "curves.parquet",
+        "summary.json",
+        "report.html",
+        "spec.yaml",
     ] {
         assert!(out.join(file).is_file(), "{file} is missing");
     }
@@ -83,7 +89,8 @@ fn a_run_leaves_everything_and_running_again_does_no_work_twice() {
     assert_eq!(results.rows.len(), (2 * 3 * 8 + 6) * 2 * 4);
     assert!(results.column("status").iter().all(|status| *status == "completed"));
     let before = fs::read(out.join("execution.parquet")).expect("execution");
-    let again = run(["run", &text(&spec_in(dir.path())), "--out", &text(&out), "--device", "cpu"]).expect("run");
+    let again =
+        run(["run", &text(&spec_in(dir.path())), "--out", &text(&out), "--device", "cpu"]).expect("run");
     assert!(again.status.success(), "{}", printed(&again));
     assert!(printed(&again).contains("are done already"), "{}", printed(&again));
     assert_eq!(before, fs::read(out.join("execution.parquet")).expect("execution"), "trials ran again");
@@ -116,7 +123,8 @@ async fn through_etcd_a_killed_worker_costs_nothing_but_time() {
     let Some(etcd) = Etcd::start(dir.path()).expect("etcd") else { return };
     let expected = undisturbed(dir.path());
     let coordinator =
-        Coordinator::start(dir.path(), "coordinator", free_port().expect("port"), Some(&etcd.url)).expect("coordinator");
+        Coordinator::start(dir.path(), "coordinator", free_port().expect("port"), Some(&etcd.url))
+            .expect("coordinator");
     let mut workers: Vec<Process> = (0..3)
         .map(|i| worker(dir.path(), &format!("worker-{i}"), ["--etcd", &etcd.url]).expect("worker"))
         .collect();

@@ -72,7 +72,9 @@ impl Args {
     pub fn registry(&self) -> Registry {
         match &self.coordinator {
             Some(url) => Registry::Coordinator(url.clone()),
-            None => Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() }),
+            None => {
+                Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() })
+            }
         }
     }
 
@@ -107,7 +109,9 @@ mod tests {
     fn a_worker_registers_somewhere_and_only_once() {
         assert!(Args::try_parse_from(["evenkeel-worker"]).is_err());
         assert!(Args::try_parse_from(["evenkeel-worker", "--etcd", "a", "--coordinator", "b"]).is_err());
-        assert!(Args::try_parse_from(["evenkeel-worker", "--etcd", "a,b"]).is_ok_and(|args| args.etcd.len() == 2));
+        assert!(
+            Args::try_parse_from(["evenkeel-worker", "--etcd", "a,b"]).is_ok_and(|args| args.etcd.len() == 2)
+        );
     }
 
     #[test]

@@ -170,7 +170,8 @@ fn cpu_model() -> Option<String> {
 
 /// Model of a GPU, from the driver's files: libtorch's C interface does not tell.
 fn gpu_model(number: usize) -> Option<String> {
-    let mut folders: Vec<_> = std::fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten().map(|e| e.path()).collect();
+    let mut folders: Vec<_> =
+        std::fs::read_dir("/proc/driver/nvidia/gpus").ok()?.flatten().map(|e| e.path()).collect();
     folders.sort();
     let info = std::fs::read_to_string(folders.get(number)?.join("information")).ok()?;
     let line = info.lines().find(|line| line.starts_with("Model:"))?;

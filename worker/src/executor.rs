@@ -81,7 +81,12 @@ impl Executor {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(slot: usize, device: Device, worker: String, reports: mpsc::Sender<Report>) -> std::io::Result<Self> {
+    pub fn start(
+        slot: usize,
+        device: Device,
+        worker: String,
+        reports: mpsc::Sender<Report>,
+    ) -> std::io::Result<Self> {
         let (jobs, inbox) = std::sync::mpsc::channel::<Job<PackWork>>();
         std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
             let description = device.describe();
@@ -123,13 +128,15 @@ fn run(
     reports: &mpsc::Sender<Report>,
 ) -> Report {
     let began = Instant::now();
-    let failed = |kind, message: String, poisoned| Report::Failed { slot, key: job.key, kind, message, poisoned };
+    let failed =
+        |kind, message: String, poisoned| Report::Failed { slot, key: job.key, kind, message, poisoned };
     if job.cancelled.load(Ordering::Relaxed) {
         return failed(FailureKind::Cancelled, "stopped before it began".to_owned(), false);
     }
     let PackWork { sweep, attempt, ranges } = &job.work;
     let grid = &sweep.grid;
-    let indices = ranges.iter().flat_map(|(first, count)| *first..first.saturating_add(*count).min(grid.len()));
+    let indices =
+        ranges.iter().flat_map(|(first, count)| *first..first.saturating_add(*count).min(grid.len()));
     let trials: Vec<_> = indices.filter_map(|index| grid.trial(index)).collect();
     let execution = ExecutionRecord {
         attempt: *attempt,
@@ -164,7 +171,9 @@ fn run(
             let poisoned = matches!(error, EngineError::Device(_));
             failed(error.kind(), error.to_string(), poisoned)
         }
-        Err(panic) => failed(FailureKind::Transient, format!("the engine panicked: {}", panic_text(&*panic)), false),
+        Err(panic) => {
+            failed(FailureKind::Transient, format!("the engine panicked: {}", panic_text(&*panic)), false)
+        }
     }
 }
 
@@ -202,7 +211,8 @@ impl Delivery<'_> {
         match results::encode(&records).and_then(|batch| results::to_ipc(&batch)) {
             Ok(bytes) => {
                 self.sent += records.len() as u64;
-                let _ = self.reports.blocking_send(Report::Results(self.key, self.sweep.clone(), bytes.into()));
+                let _ =
+                    self.reports.blocking_send(Report::Results(self.key, self.sweep.clone(), bytes.into()));
             }
             Err(error) => self.broken = Some(format!("results cannot be encoded: {error}")),
         }

@@ -35,8 +35,18 @@ async fn metrics(State(status): State<watch::Receiver<HubStatus>>) -> Response {
         ("evenkeel_worker_packs_finished_total", "counter", "Packs that were finished.", now.finished),
         ("evenkeel_worker_packs_failed_total", "counter", "Packs that were given up.", now.failed),
         ("evenkeel_worker_trials_total", "counter", "Trials that were delivered.", now.trials),
-        ("evenkeel_worker_outbox_bytes", "gauge", "Results that wait for acknowledgement.", now.outbox_bytes as u64),
-        ("evenkeel_worker_connected", "gauge", "Whether a coordinator is connected.", u64::from(now.connected)),
+        (
+            "evenkeel_worker_outbox_bytes",
+            "gauge",
+            "Results that wait for acknowledgement.",
+            now.outbox_bytes as u64,
+        ),
+        (
+            "evenkeel_worker_connected",
+            "gauge",
+            "Whether a coordinator is connected.",
+            u64::from(now.connected),
+        ),
     ] {
         text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
     }

@@ -121,7 +121,11 @@ impl Hub {
     }
 
     /// Runs until drained or broken.
-    pub async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut reports: mpsc::Receiver<Report>) -> HubEnd {
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        mut reports: mpsc::Receiver<Report>,
+    ) -> HubEnd {
         loop {
             let end = tokio::select! {
                 Some(input) = inputs.recv() => { self.on_input(input).await; None }
@@ -133,7 +137,10 @@ impl Hub {
             if let Some(end) = end {
                 return end;
             }
-            if self.draining.is_some() && self.slots.running() == 0 && (self.outbox.is_empty() || self.stream.is_none()) {
+            if self.draining.is_some()
+                && self.slots.running() == 0
+                && (self.outbox.is_empty() || self.stream.is_none())
+            {
                 return if self.outbox.is_empty() { HubEnd::Drained } else { HubEnd::GraceOver };
             }
         }
@@ -141,7 +148,9 @@ impl Hub {
 
     async fn on_input(&mut self, input: Input) {
         match input {
-            Input::Greeted { greeting, responses, reply } => self.on_greeting(&greeting, responses, reply).await,
+            Input::Greeted { greeting, responses, reply } => {
+                self.on_greeting(&greeting, responses, reply).await
+            }
             Input::Closed(number) => {
                 if self.stream.as_ref().is_some_and(|stream| stream.number == number) {
                     tracing::info!("coordinator disconnected");
@@ -151,7 +160,8 @@ impl Hub {
                 }
             }
             Input::Ordered(number, request) => {
-                let epoch = self.stream.as_ref().filter(|stream| stream.number == number).map(|stream| stream.epoch);
+                let epoch =
+                    self.stream.as_ref().filter(|stream| stream.number == number).map(|stream| stream.epoch);
                 if let (Some(epoch), Some(message)) = (epoch, request.message) {
                     self.on_order(epoch, message).await;
                 }
@@ -167,7 +177,8 @@ impl Hub {
         reply: oneshot::Sender<Result<u64, Status>>,
     ) {
         if greeting.epoch < self.seen_epoch {
-            let message = format!("this worker follows epoch {}, epoch {} is over", self.seen_epoch, greeting.epoch);
+            let message =
+                format!("this worker follows epoch {}, epoch {} is over", self.seen_epoch, greeting.epoch);
             let _ = reply.send(Err(Status::failed_precondition(message)));
             return;
         }
@@ -187,7 +198,11 @@ impl Hub {
             prior_speed,
         }))
         .await;
-        let kept: Vec<_> = self.outbox.iter().map(|(key, sweep, bytes)| results(key, sweep.to_string(), bytes.clone())).collect();
+        let kept: Vec<_> = self
+            .outbox
+            .iter()
+            .map(|(key, sweep, bytes)| results(key, sweep.to_string(), bytes.clone()))
+            .collect();
         for message in kept {
             self.send(message).await;
         }
@@ -227,7 +242,11 @@ impl Hub {
     async fn on_assignment(&mut self, epoch: u64, assignment: v1::Assignment) {
         let key = PackKey { epoch: assignment.epoch, pack: assignment.pack };
         if assignment.epoch != epoch {
-            tracing::warn!(epoch = assignment.epoch, stream.epoch = epoch, "assignment of another epoch refused");
+            tracing::warn!(
+                epoch = assignment.epoch,
+                stream.epoch = epoch,
+                "assignment of another epoch refused"
+            );
             return;
         }
         let Some(sweep) = self.sweeps.find(&assignment.sweep_id) else {

@@ -41,7 +41,6 @@ use crate::executor::Executor;
 use crate::hub::{Hub, HubEnd, Input};
 
 /// Runs a worker until it is told to leave.
-#[must_use]
 pub fn run(args: Args) -> ExitCode {
     let format = if args.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
     init_logging("info", format);
@@ -56,10 +55,10 @@ pub fn run(args: Args) -> ExitCode {
     // A pack that still runs has no one to report to: its thread ends with the process.
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<device::DeviceError>() { 2 } else { 3 })
+            leave(if error.is::<device::DeviceError>() { 2 } else { 3 })
         }
     }
 }
@@ -74,7 +73,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let http = TcpListener::bind(args.http)
         .await
         .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", args.http))?;
-    let host = hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".to_owned());
+    let host = hostname::get()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".to_owned());
     let name = args.name.clone().unwrap_or_else(|| host.clone());
     let listening = listener.local_addr()?;
     let record = WorkerRecord {
@@ -122,10 +124,23 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), registration).await;
     match end {
         HubEnd::Drained => tracing::info!("worker stopped, everything is handed over"),
-        HubEnd::GraceOver => tracing::warn!("worker stopped before everything was acknowledged; it will run again elsewhere"),
-        HubEnd::Poisoned(reason) => anyhow::bail!("the device is unusable until this process starts anew: {reason}"),
+        HubEnd::GraceOver => {
+            tracing::warn!("worker stopped before everything was acknowledged; it will run again elsewhere")
+        }
+        HubEnd::Poisoned(reason) => {
+            anyhow::bail!("the device is unusable until this process starts anew: {reason}")
+        }
     }
     Ok(())
+}
+
+/// Ends the process without running libtorch's destructors: they take its operators away from slots that still run.
+fn leave(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(code: std::ffi::c_int) -> !;
+    }
+    // SAFETY: it takes any number and does not return. Nothing is buffered: log lines are written one by one.
+    unsafe { _exit(i32::from(code)) }
 }
 
 /// An id that no other process has: a worker that starts again is another worker.
@@ -135,7 +150,9 @@ fn unique_id(name: &str, host: &str) -> String {
         .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
         .take(80)
         .collect();
-    let nonce = ContentHash::of(format!("{host} {} {:?}", std::process::id(), std::time::SystemTime::now()).as_bytes());
+    let nonce = ContentHash::of(
+        format!("{host} {} {:?}", std::process::id(), std::time::SystemTime::now()).as_bytes(),
+    );
     format!("{clean}-{}", nonce.to_hex().get(..8).unwrap_or_default())
 }
 
@@ -145,6 +162,6 @@ fn leave_with_parent() {
         let mut sink = [0; 64];
         let mut stdin = std::io::stdin();
         while !matches!(stdin.read(&mut sink), Ok(0) | Err(_)) {}
-        std::process::exit(0);
+        leave(0);
     });
 }

@@ -80,11 +80,18 @@ async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationTok
                 lease / 3
             }
             Some(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
-                return Err(Refused(format!("the coordinator at {url} refuses this worker: {}", status.message())));
+                return Err(Refused(format!(
+                    "the coordinator at {url} refuses this worker: {}",
+                    status.message()
+                )));
             }
             Some(Err(status)) => {
                 if told || client.is_some() {
-                    tracing::warn!(coordinator = url, error = status.message(), "registration not renewed, trying again");
+                    tracing::warn!(
+                        coordinator = url,
+                        error = status.message(),
+                        "registration not renewed, trying again"
+                    );
                 }
                 told = false;
                 client = None;
@@ -110,10 +117,13 @@ async fn register(
         Some(client) => client,
         None => {
             let endpoint = Endpoint::from_shared(url.to_owned())
-                .map_err(|error| tonic::Status::failed_precondition(format!("{url:?} is not a URL: {error}")))?
+                .map_err(|error| {
+                    tonic::Status::failed_precondition(format!("{url:?} is not a URL: {error}"))
+                })?
                 .connect_timeout(PAUSE * 3)
                 .timeout(PAUSE * 3);
-            let channel = endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+            let channel =
+                endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
             client.insert(MembershipServiceClient::new(channel))
         }
     };

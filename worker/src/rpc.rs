@@ -31,12 +31,16 @@ type Responses = Pin<Box<dyn Stream<Item = Result<v1::WorkResponse, Status>> + S
 impl v1::worker_service_server::WorkerService for WorkerRpc {
     type WorkStream = Responses;
 
-    async fn work(&self, request: Request<Streaming<v1::WorkRequest>>) -> Result<Response<Responses>, Status> {
+    async fn work(
+        &self,
+        request: Request<Streaming<v1::WorkRequest>>,
+    ) -> Result<Response<Responses>, Status> {
         let mut inbox = request.into_inner();
         let first = tokio::time::timeout(GREETING_WITHIN, inbox.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no greeting came"))??;
-        let Some(work_request::Message::Greeting(greeting)) = first.and_then(|request| request.message) else {
+        let Some(work_request::Message::Greeting(greeting)) = first.and_then(|request| request.message)
+        else {
             return Err(Status::invalid_argument("a coordinator has to greet first"));
         };
         if greeting.protocol_version != PROTOCOL_VERSION {

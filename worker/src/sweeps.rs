@@ -42,15 +42,18 @@ impl Sweeps {
         if self.open.contains_key(&id) {
             return Ok(());
         }
-        let spec = Spec::parse("spec of the coordinator", &opened.spec_json).map_err(|error| error.to_string())?;
+        let spec =
+            Spec::parse("spec of the coordinator", &opened.spec_json).map_err(|error| error.to_string())?;
         let mut features = Vec::new();
         for feature in opened.features {
-            let info: FeatureInfo = serde_json::from_str(&feature.info_json).map_err(|error| error.to_string())?;
+            let info: FeatureInfo =
+                serde_json::from_str(&feature.info_json).map_err(|error| error.to_string())?;
             features.push((info, feature.file, (!feature.labels.is_empty()).then_some(feature.labels)));
         }
         let infos: Vec<FeatureInfo> = features.iter().map(|(info, ..)| info.clone()).collect();
         let grid = Grid::new(Arc::new(spec), &infos).map_err(|error| error.to_string())?;
-        let sweep = OpenSweep { id: id.clone(), grid, features, files: Mutex::default(), tables: Mutex::default() };
+        let sweep =
+            OpenSweep { id: id.clone(), grid, features, files: Mutex::default(), tables: Mutex::default() };
         self.open.insert(id, Arc::new(sweep));
         Ok(())
     }

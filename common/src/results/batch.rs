@@ -64,7 +64,10 @@ pub fn trials_of(batch: &RecordBatch) -> Result<Vec<(u64, Status)>, DecodeError>
     (0..batch.num_rows())
         .map(|row| {
             let status = statuses.key(row).and_then(|key| known.get(&key)).copied().ok_or_else(|| {
-                DecodeError::Status { row, found: statuses.key(row).map_or("null".into(), |key| format!("#{key}")) }
+                DecodeError::Status {
+                    row,
+                    found: statuses.key(row).map_or("null".into(), |key| format!("#{key}")),
+                }
             })?;
             Ok((index.value(row), status))
         })
@@ -120,10 +123,7 @@ mod tests {
             decode(&joined).expect("decode").into_iter().map(|record| record.execution.worker).collect();
         assert_eq!(workers, ["a", "a", "a", "b", "b"]);
         let kept = filter(&joined, |trial| trial % 2 == 1).expect("filter");
-        assert_eq!(
-            trials_of(&kept).expect("trials"),
-            [(1, Status::Completed), (5, Status::Completed)]
-        );
+        assert_eq!(trials_of(&kept).expect("trials"), [(1, Status::Completed), (5, Status::Completed)]);
     }
 
     #[test]

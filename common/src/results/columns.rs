@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, ListBuilder, PrimitiveBuilder, RecordBatch,
-    StringArray, StringDictionaryBuilder, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, ListBuilder, PrimitiveBuilder,
+    RecordBatch, StringArray, StringDictionaryBuilder, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt32Type,
+    UInt64Type,
 };
 use arrow::error::ArrowError;
 
@@ -23,8 +24,23 @@ macro_rules! reals {
 }
 
 pub(crate) const REALS: &[Real] = reals![
-    score, accuracy, train_accuracy, majority, train_loss, eval_loss, margin, trained_margin, weight_distance,
-    weight_norm, direction_residual, loo_mean, loo_max, loo_se, loo_raw_mean, loo_raw_max, loo_flip_rate,
+    score,
+    accuracy,
+    train_accuracy,
+    majority,
+    train_loss,
+    eval_loss,
+    margin,
+    trained_margin,
+    weight_distance,
+    weight_norm,
+    direction_residual,
+    loo_mean,
+    loo_max,
+    loo_se,
+    loo_raw_mean,
+    loo_raw_max,
+    loo_flip_rate,
     loo_loss_change,
 ];
 
@@ -71,7 +87,9 @@ pub enum DecodeError {
 /// The columns of records, on the wire and in segments.
 #[must_use]
 pub fn schema() -> SchemaRef {
-    let list = |name: &str, of: DataType| Field::new(name, DataType::List(Arc::new(Field::new("item", of, true))), true);
+    let list = |name: &str, of: DataType| {
+        Field::new(name, DataType::List(Arc::new(Field::new("item", of, true))), true)
+    };
     let word = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let mut fields = vec![
         Field::new("trial_index", DataType::UInt64, false),
@@ -98,8 +116,17 @@ pub(super) fn static_name(name: &str) -> &'static str {
     let reals = REALS.iter().map(|(name, ..)| *name);
     let curve = CURVE.iter().map(|(name, ..)| *name);
     let others = [
-        "trial_index", "status", "error", "loo_count", "curve_step", "predictions", "attempt", "worker", "device",
-        "started_ms", "duration_s",
+        "trial_index",
+        "status",
+        "error",
+        "loo_count",
+        "curve_step",
+        "predictions",
+        "attempt",
+        "worker",
+        "device",
+        "started_ms",
+        "duration_s",
     ];
     reals.chain(curve).chain(others).find(|known| *known == name).unwrap_or("(unknown)")
 }
@@ -120,11 +147,16 @@ pub fn encode(records: &[TrialRecord]) -> Result<RecordBatch, ArrowError> {
         columns.push(Arc::new(outcomes().map(|o| get(&o.measures)).collect::<Float64Array>()));
     }
     columns.push(Arc::new(outcomes().map(|o| o.measures.loo_count).collect::<UInt32Array>()));
-    columns.push(lists::<UInt32Type, _>(outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(|p| p.step)))));
+    columns.push(lists::<UInt32Type, _>(
+        outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(|p| p.step))),
+    ));
     for (_, get, _) in CURVE {
-        columns.push(lists::<Float64Type, _>(outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(get)))));
+        columns.push(lists::<Float64Type, _>(
+            outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(get))),
+        ));
     }
-    columns.push(lists::<UInt32Type, _>(outcomes().map(|o| o.predictions.as_ref().map(|p| p.iter().copied()))));
+    columns
+        .push(lists::<UInt32Type, _>(outcomes().map(|o| o.predictions.as_ref().map(|p| p.iter().copied()))));
     columns.push(Arc::new(executions().map(|e| Some(e.attempt)).collect::<UInt32Array>()));
     columns.push(words(executions().map(|e| e.worker.as_str())));
     columns.push(words(executions().map(|e| e.device.as_str())));
@@ -145,7 +177,9 @@ fn words<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
     Arc::new(builder.finish())
 }
 
-fn lists<P: ArrowPrimitiveType, I: Iterator<Item = P::Native>>(rows: impl Iterator<Item = Option<I>>) -> ArrayRef {
+fn lists<P: ArrowPrimitiveType, I: Iterator<Item = P::Native>>(
+    rows: impl Iterator<Item = Option<I>>,
+) -> ArrayRef {
     let mut builder = ListBuilder::new(PrimitiveBuilder::<P>::new());
     for row in rows {
         match row {
@@ -227,7 +261,10 @@ pub(super) fn primitive<'a, P: ArrowPrimitiveType>(
     batch: &'a RecordBatch,
     name: &'static str,
 ) -> Result<&'a arrow::array::PrimitiveArray<P>, DecodeError> {
-    batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<P>()).ok_or(DecodeError::Column(name))
+    batch
+        .column_by_name(name)
+        .and_then(|column| column.as_primitive_opt::<P>())
+        .ok_or(DecodeError::Column(name))
 }
 
 fn text(batch: &RecordBatch, name: &'static str) -> Result<StringArray, DecodeError> {
@@ -306,7 +343,9 @@ mod tests {
                     loo_mean: None,
                     ..Measures::default()
                 },
-                curve: (0..index as u32).map(|step| CurvePoint { step, train_loss: 0.25, ..Default::default() }).collect(),
+                curve: (0..index as u32)
+                    .map(|step| CurvePoint { step, train_loss: 0.25, ..Default::default() })
+                    .collect(),
                 predictions: (index == 1).then(|| vec![0, 1, 1]),
             },
             execution: ExecutionRecord {

@@ -64,7 +64,10 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("lease", &self.lease).field("lost", &self.is_lost()).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("lease", &self.lease)
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
     }
 }
 

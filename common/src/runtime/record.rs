@@ -29,9 +29,13 @@ impl WorkerRecord {
     pub fn check(&self) -> Result<(), String> {
         let fine = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if self.id.is_empty() || self.id.len() > 120 || !self.id.bytes().all(fine) {
-            return Err(format!("worker id {:?}: expected 1 to 120 letters, digits, dots and dashes", self.id));
+            return Err(format!(
+                "worker id {:?}: expected 1 to 120 letters, digits, dots and dashes",
+                self.id
+            ));
         }
-        let url = url::Url::parse(&self.address).map_err(|error| format!("address {:?}: {error}", self.address))?;
+        let url =
+            url::Url::parse(&self.address).map_err(|error| format!("address {:?}: {error}", self.address))?;
         if !matches!(url.scheme(), "http" | "https") || url.port_or_known_default().is_none() {
             return Err(format!("address {:?}: expected http://host:port", self.address));
         }

@@ -7,7 +7,9 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A scalar that can be an axis element.
-pub trait Scalar: Clone + fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de> + JsonSchema {
+pub trait Scalar:
+    Clone + fmt::Debug + PartialEq + Serialize + for<'de> Deserialize<'de> + JsonSchema
+{
     /// What an error calls it.
     const EXPECTED: &'static str;
     /// From a point of a generated sequence, if this type can hold it.
@@ -110,7 +112,11 @@ impl<'de, T: Scalar> Deserialize<'de> for Axis<T> {
         impl<'de, T: Scalar> Visitor<'de> for AxisVisitor<T> {
             type Value = Axis<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}, a list, or one of {{range: [a, b, step]}}, {{linspace: [a, b, n]}}, {{logspace: [a, b, n]}}", T::EXPECTED)
+                write!(
+                    f,
+                    "{}, a list, or one of {{range: [a, b, step]}}, {{linspace: [a, b, n]}}, {{logspace: [a, b, n]}}",
+                    T::EXPECTED
+                )
             }
             fn visit_bool<E: de::Error>(self, v: bool) -> Result<Axis<T>, E> {
                 self.one(v)
@@ -159,12 +165,17 @@ impl<'de, T: Scalar> Deserialize<'de> for Axis<T> {
                 }
                 .map_err(de::Error::custom)?;
                 if let Some(extra) = map.next_key::<String>()? {
-                    return Err(de::Error::custom(format!("`{extra}` after `{key}`: a sequence has exactly one kind")));
+                    return Err(de::Error::custom(format!(
+                        "`{extra}` after `{key}`: a sequence has exactly one kind"
+                    )));
                 }
                 let mut values = Vec::with_capacity(points.len());
                 for point in points {
                     let value = T::from_f64(point).ok_or_else(|| {
-                        de::Error::custom(format!("{point} of the {key} cannot be used here: expected {}", T::EXPECTED))
+                        de::Error::custom(format!(
+                            "{point} of the {key} cannot be used here: expected {}",
+                            T::EXPECTED
+                        ))
                     })?;
                     if values.last() != Some(&value) {
                         values.push(value);
@@ -180,7 +191,9 @@ impl<'de, T: Scalar> Deserialize<'de> for Axis<T> {
 fn range(a: f64, b: f64, step: f64) -> Result<Vec<f64>, String> {
     let count = libm::ceil((b - a) / step - 1e-9);
     if !(a.is_finite() && b.is_finite() && step.is_finite() && step != 0.0) || count < 0.0 {
-        return Err(format!("range [{a}, {b}, {step}] never reaches its end; write [first, end, step] with the end excluded"));
+        return Err(format!(
+            "range [{a}, {b}, {step}] never reaches its end; write [first, end, step] with the end excluded"
+        ));
     }
     if count > MAX_AXIS as f64 {
         return Err(format!("range [{a}, {b}, {step}] has {count} values; at most {MAX_AXIS} are allowed"));
@@ -212,7 +225,8 @@ impl<T: Scalar> JsonSchema for Axis<T> {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let item = generator.subschema_for::<T>();
-        let triple = json_schema!({"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3});
+        let triple =
+            json_schema!({"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3});
         let mut forms = vec![serde_json::json!(item), serde_json::json!({"type": "array", "items": item})];
         for name in ["range", "linspace", "logspace"] {
             forms.push(serde_json::json!({
@@ -228,14 +242,19 @@ mod tests {
     use super::*;
 
     fn axis(json: serde_json::Value) -> Result<Vec<f64>, String> {
-        serde_json::from_value::<Axis<f64>>(json).map(|axis| axis.values().to_vec()).map_err(|e| e.to_string())
+        serde_json::from_value::<Axis<f64>>(json)
+            .map(|axis| axis.values().to_vec())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
     fn sequences_have_the_values_their_names_promise() {
         assert_eq!(axis(serde_json::json!({"range": [0.1, 0.4, 0.1]})), Ok(vec![0.1, 0.2, 0.3]));
         assert_eq!(axis(serde_json::json!({"linspace": [0.0, 1.0, 5]})), Ok(vec![0.0, 0.25, 0.5, 0.75, 1.0]));
-        assert_eq!(axis(serde_json::json!({"logspace": [0.01, 100.0, 5]})), Ok(vec![0.01, 0.1, 1.0, 10.0, 100.0]));
+        assert_eq!(
+            axis(serde_json::json!({"logspace": [0.01, 100.0, 5]})),
+            Ok(vec![0.01, 0.1, 1.0, 10.0, 100.0])
+        );
         assert_eq!(axis(serde_json::json!({"linspace": [2.0, 3.0, 1]})), Ok(vec![2.0]));
         assert_eq!(axis(serde_json::json!(3)), Ok(vec![3.0]));
     }
@@ -256,7 +275,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_are_rounded_and_not_repeated() {
-        let axis: Axis<u32> = serde_json::from_value(serde_json::json!({"logspace": [1, 4, 7]})).expect("axis");
+        let axis: Axis<u32> =
+            serde_json::from_value(serde_json::json!({"logspace": [1, 4, 7]})).expect("axis");
         assert_eq!(axis.values(), [1, 2, 3, 4]);
     }
 }

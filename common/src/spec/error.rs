@@ -76,7 +76,11 @@ impl serde::de::Error for Problem {
         Self { message: message.to_string(), ..Self::default() }
     }
     fn invalid_type(unexpected: serde::de::Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self { message: format!("found {unexpected}, expected {expected}"), type_mismatch: true, ..Self::default() }
+        Self {
+            message: format!("found {unexpected}, expected {expected}"),
+            type_mismatch: true,
+            ..Self::default()
+        }
     }
     fn invalid_value(unexpected: serde::de::Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
         Self::invalid_type(unexpected, expected)

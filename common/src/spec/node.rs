@@ -39,10 +39,14 @@ impl Node {
     pub fn line_of(&self, path: &str) -> u64 {
         let mut node = self;
         let mut line = self.line;
-        for step in path.split(['.', '[']).map(|step| step.trim_end_matches(']')).filter(|step| !step.is_empty()) {
+        for step in
+            path.split(['.', '[']).map(|step| step.trim_end_matches(']')).filter(|step| !step.is_empty())
+        {
             let next = match &node.kind {
                 Kind::Map(entries) => entries.iter().find(|e| e.key == step).map(|e| (e.line, &e.value)),
-                Kind::Seq(items) => step.parse::<usize>().ok().and_then(|i| items.get(i)).map(|n| (n.line, n)),
+                Kind::Seq(items) => {
+                    step.parse::<usize>().ok().and_then(|i| items.get(i)).map(|n| (n.line, n))
+                }
                 _ => None,
             };
             let Some((found_line, found)) = next else { break };
@@ -137,7 +141,11 @@ struct At<'de> {
 
 impl At<'_> {
     fn wrong(&self, expected: &str) -> Problem {
-        Problem::at(&self.path, self.node.line, format!("found {}, expected {expected}", self.node.describe()))
+        Problem::at(
+            &self.path,
+            self.node.line,
+            format!("found {}, expected {expected}", self.node.describe()),
+        )
     }
 
     fn locate<T>(&self, result: Result<T, Problem>) -> Result<T, Problem> {
@@ -169,7 +177,9 @@ impl<'de> Deserializer<'de> for At<'de> {
             Kind::Signed(v) => visitor.visit_i64(*v),
             Kind::Float(v) => visitor.visit_f64(*v),
             Kind::Text(v) => visitor.visit_borrowed_str(v),
-            Kind::Seq(items) => visitor.visit_seq(Items { items: items.iter().enumerate(), path: self.path.clone() }),
+            Kind::Seq(items) => {
+                visitor.visit_seq(Items { items: items.iter().enumerate(), path: self.path.clone() })
+            }
             Kind::Map(entries) => {
                 visitor.visit_map(Entries { entries: entries.iter(), value: None, path: self.path.clone() })
             }
@@ -190,7 +200,11 @@ impl<'de> Deserializer<'de> for At<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Problem> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -216,7 +230,8 @@ impl<'de> Deserializer<'de> for At<'de> {
                     .hint(nearest(&entry.key, fields)));
             }
         }
-        let result = visitor.visit_map(Entries { entries: entries.iter(), value: None, path: self.path.clone() });
+        let result =
+            visitor.visit_map(Entries { entries: entries.iter(), value: None, path: self.path.clone() });
         self.locate(result)
     }
 
@@ -284,7 +299,11 @@ impl<'de> de::VariantAccess<'de> for At<'de> {
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Problem> {
         self.deserialize_any(visitor)
     }
-    fn struct_variant<V: Visitor<'de>>(self, f: &'static [&'static str], visitor: V) -> Result<V::Value, Problem> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        f: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
         self.deserialize_struct("", f, visitor)
     }
 }

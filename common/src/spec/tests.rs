@@ -1,1 +1,390 @@
+use super::*;
 
+/// A spec in which every line stands for something that tests change.
+const GOOD: &str = "apiVersion: evenkeel/v1
+name: margin-test
+datasets:
+  - synthetic: {generator: separable, samples: [50, 100], features: 64, margin: {logspace: [0.1, 4.0, 5]}}
+  - features: {path: digits.parquet, label: target}
+strategies:
+  - {name: head, setting: head, steps: 100, learning_rate: 0.5}
+  - {name: mhloss, setting: head, steps: 100, learning_rate: 0.5, mhloss: {heads: [5, 50]}}
+seeds: 10
+stability: {leave_one_out: 20}
+baseline: head
+";
+
+fn parse(text: &str) -> Result<Spec, SpecError> {
+    Spec::parse("spec.yaml", text)
+}
+
+fn good() -> Spec {
+    parse(GOOD).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Changes one piece of the good spec, which must be there, and expects this error.
+#[track_caller]
+fn check(from: &str, to: &str, expected: &str) {
+    assert!(GOOD.contains(from), "{from:?} is not in the spec");
+    let error = parse(&GOOD.replacen(from, to, 1)).expect_err("accepted").to_string();
+    assert_eq!(error, expected, "with {to:?}");
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_the_nearest_one() {
+    check(
+        "margin: {",
+        "margn: {",
+        "spec.yaml:4: datasets[0].synthetic.margn: unknown field `margn`; allowed: `name`, `generator`, `samples`, `features`, \
+         `classes`, `test_samples`, `instances`, `margin`, `noise`, `max_norm`, `informative`, `redundant`, `repeated`, \
+         `clusters_per_class`, `class_sep`, `flip_y`, `hypercube`, `cluster_std`, `center_box`\n  did you mean `margin`?",
+    );
+    check(
+        "baseline: head",
+        "basline: head",
+        "spec.yaml:11: basline: unknown field `basline`; allowed: `apiVersion`, `name`, `description`, `datasets`, `models`, \
+         `strategies`, `seeds`, `sweep_seed`, `stability`, `baseline`, `retries`, `priority`, `predictions`\n  did you mean `baseline`?",
+    );
+    check(
+        "- synthetic: {",
+        "- synthetics: {",
+        "spec.yaml:4: datasets[0].synthetics: unknown kind `synthetics`; allowed: `synthetic`, `features`\n  did you mean `synthetic`?",
+    );
+    check(
+        "generator: separable",
+        "generator: seperable",
+        "spec.yaml:4: datasets[0].synthetic.generator: found \"seperable\"; allowed: `separable`, `classification`, `blobs`\n  did you mean `separable`?",
+    );
+    check(
+        "baseline: head",
+        "baseline: haed",
+        "spec.yaml:11: baseline: no strategy is named \"haed\"; allowed: `head`, `mhloss`\n  did you mean `head`?",
+    );
+    check(
+        "heads: [5, 50]",
+        "zzz: [5, 50]",
+        "spec.yaml:8: strategies[1].mhloss.zzz: unknown field `zzz`; allowed: `heads`, `reduction`",
+    );
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_what_was_found() {
+    let axis = "a list, or one of {range: [a, b, step]}, {linspace: [a, b, n]}, {logspace: [a, b, n]}";
+    check(
+        "features: 64",
+        "features: many",
+        &format!(
+            "spec.yaml:4: datasets[0].synthetic.features: found \"many\", expected a whole number, {axis}"
+        ),
+    );
+    check(
+        "steps: 100",
+        "steps: 1.5",
+        &format!("spec.yaml:7: strategies[0].steps: found `1.5`, expected a whole number, {axis}"),
+    );
+    check(
+        "steps: 100",
+        "steps: -1",
+        &format!("spec.yaml:7: strategies[0].steps: found `-1`, expected a whole number, {axis}"),
+    );
+    check(
+        "seeds: 10",
+        "seeds: ten",
+        "spec.yaml:9: seeds: found \"ten\", expected how many seeds (a whole number), or a list of seeds",
+    );
+    check(
+        "leave_one_out: 20",
+        "leave_one_out: none",
+        "spec.yaml:10: stability.leave_one_out: found \"none\", expected a whole number of points to leave out, or `all`",
+    );
+    check(
+        "  - {name: head, setting: head, steps: 100, learning_rate: 0.5}\n",
+        "  - head\n",
+        "spec.yaml:7: strategies[0]: found \"head\", expected a mapping with the fields `name`, `setting`, `steps`, \
+         `learning_rate`, `optimizer`, `momentum`, `weight_decay`, `bias`, `init_std`, `data_perturbation`, `mhloss`, `mmr`, \
+         `checkpoints`, `seed_controls`",
+    );
+    check(
+        "evenkeel/v1",
+        "evenkeel/v2",
+        "spec.yaml:1: apiVersion: found \"evenkeel/v2\"; allowed: `evenkeel/v1`\n  did you mean `evenkeel/v1`?",
+    );
+}
+
+#[test]
+fn a_missing_or_doubled_field_is_named() {
+    check("seeds: 10\n", "", "spec.yaml:1: field `seeds` is missing");
+    check(
+        "steps: 100, learning_rate: 0.5, mhloss",
+        "learning_rate: 0.5, mhloss",
+        "spec.yaml:8: strategies[1]: field `steps` is missing",
+    );
+    let error = parse(&format!("{GOOD}seeds: 3\n")).expect_err("accepted").to_string();
+    assert!(error.starts_with("spec.yaml:12") && error.contains("seeds"), "{error}");
+}
+
+#[test]
+fn an_empty_axis_or_list_makes_no_grid_and_is_refused() {
+    check(
+        "samples: [50, 100]",
+        "samples: []",
+        "spec.yaml:4: datasets[0].synthetic.samples: is an empty list, so the grid has no trial; allowed: at least one value",
+    );
+    check(
+        "{logspace: [0.1, 4.0, 5]}",
+        "{linspace: [0.1, 4.0, 0]}",
+        "spec.yaml:4: datasets[0].synthetic.margin: is an empty list, so the grid has no trial; allowed: at least one value",
+    );
+    check(
+        "seeds: 10",
+        "seeds: 0",
+        "spec.yaml:9: seeds: is empty, so the grid has no trial; allowed: at least one",
+    );
+    check(
+        "seeds: 10",
+        "seeds: []",
+        "spec.yaml:9: seeds: is empty, so the grid has no trial; allowed: at least one",
+    );
+    let (start, end) = (GOOD.find("strategies:").unwrap_or(0), GOOD.find("seeds:").unwrap_or(0));
+    check(
+        &GOOD[start..end],
+        "strategies: []\n",
+        "spec.yaml:6: strategies: is empty, so the grid has no trial; allowed: at least one",
+    );
+}
+
+#[test]
+fn a_combination_that_cannot_work_is_refused_with_the_reason() {
+    check(
+        "mhloss: {heads: [5, 50]}",
+        "mmr: {alpha: 0.5}",
+        "spec.yaml:8: strategies[1].mmr: cannot work with `setting: head`: the regulariser depends on the features alone, and \
+         with a frozen encoder its gradient is zero, so it would change nothing",
+    );
+    check(
+        "setting: head, steps: 100, learning_rate: 0.5}",
+        "setting: full, steps: 100, learning_rate: 0.5}",
+        "spec.yaml:7: strategies[0].setting: `full` fine-tuning needs a trainable encoder, which this version does not have yet; allowed: `head`",
+    );
+    check(
+        "generator: separable",
+        "generator: blobs",
+        "spec.yaml:4: datasets[0].synthetic.margin: belongs to the generator `separable`, not to `blobs`",
+    );
+    check(
+        "learning_rate: 0.5}",
+        "learning_rate: 0.5, momentum: 0.9}",
+        "spec.yaml:7: strategies[0].momentum: has no effect without `optimizer: momentum`",
+    );
+    check(
+        "learning_rate: 0.5}",
+        "learning_rate: 0.5, checkpoints: [10, 200]}",
+        "spec.yaml:7: strategies[0].checkpoints: found 200; allowed: steps from 1 to the fewest steps of this strategy, 100",
+    );
+    check(
+        "path: digits.parquet, label: target",
+        "path: digits.npy, label: target",
+        "spec.yaml:5: datasets[1].features.labels: is missing: an .npy file of features needs one of classes beside it",
+    );
+    check(
+        "path: digits.parquet, label: target",
+        "path: digits.csv",
+        "spec.yaml:5: datasets[1].features.label: is missing: name the column that holds the class",
+    );
+}
+
+#[test]
+fn a_value_out_of_range_or_given_twice_is_refused() {
+    check(
+        "learning_rate: 0.5}",
+        "learning_rate: [0.5, 0]}",
+        "spec.yaml:7: strategies[0].learning_rate: found 0; allowed: a number above 0, at most 1000000",
+    );
+    check(
+        "samples: [50, 100]",
+        "samples: [50, 3]",
+        "spec.yaml:4: datasets[0].synthetic.samples: found 3; allowed: a whole number from 4 to 10000000",
+    );
+    check(
+        "samples: [50, 100]",
+        "samples: [50, 100, 50]",
+        "spec.yaml:4: datasets[0].synthetic.samples: 50 appears twice, which would run the same trials twice",
+    );
+    check("seeds: 10", "seeds: [1, 2, 1]", "spec.yaml:9: seeds: seed 1 appears twice");
+    check(
+        "name: mhloss",
+        "name: head",
+        "spec.yaml:8: strategies[1].name: \"head\" is the name of an earlier strategy; names must differ",
+    );
+    check(
+        "name: margin-test",
+        "name: Margin Test",
+        "spec.yaml:2: name: found \"Margin Test\"; allowed: 1 to 60 lower-case letters, digits and dashes, not beginning with a dash",
+    );
+    check(
+        "leave_one_out: 20",
+        "leave_one_out: 0",
+        "spec.yaml:10: stability.leave_one_out: found 0; allowed: 1 or more, or `all`; leave it out for none",
+    );
+}
+
+#[test]
+fn what_is_no_document_is_refused_with_its_line() {
+    let error = parse("name: [1, 2\nseeds: 3\n").expect_err("accepted").to_string();
+    assert!(error.starts_with("spec.yaml:") && error.contains("not valid YAML or JSON"), "{error}");
+    let error = parse("").expect_err("accepted").to_string();
+    assert!(error.starts_with("spec.yaml"), "{error}");
+    let error = parse("[1, 2]").expect_err("accepted").to_string();
+    assert!(error.contains("found a list, expected a mapping with the fields `apiVersion`"), "{error}");
+    let error = parse(&" ".repeat(MAX_SPEC_BYTES + 1)).expect_err("accepted").to_string();
+    assert!(error.contains("at most 4194304 are read"), "{error}");
+}
+
+#[test]
+fn no_nesting_or_alias_makes_parsing_endless() {
+    let deep = "[".repeat(200_000);
+    assert!(parse(&deep).is_err());
+    // Each anchor holds nine of the one before: 9^12 values if they were written out.
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let below = format!("*a{}, ", level - 1).repeat(9);
+        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", below.trim_end_matches(", ")));
+    }
+    assert!(parse(&bomb).is_err());
+}
+
+#[test]
+fn the_canonical_form_is_read_back_as_the_same_spec() {
+    let spec = good();
+    assert_eq!(parse(&spec.to_canonical_yaml()).expect("yaml"), spec);
+    assert_eq!(parse(&spec.to_canonical_json()).expect("json"), spec);
+    assert_eq!(parse(&spec.to_canonical_json()).expect("json").to_canonical_json(), spec.to_canonical_json());
+}
+
+#[test]
+fn yaml_and_json_of_the_same_spec_have_one_identity() {
+    let json = r#"{"apiVersion": "evenkeel/v1", "name": "margin-test", "datasets": [
+        {"synthetic": {"generator": "separable", "samples": [50, 100], "features": 64, "margin": {"logspace": [0.1, 4.0, 5]}, "classes": 2}},
+        {"features": {"path": "digits.parquet", "label": "target"}}],
+        "strategies": [{"name": "head", "setting": "head", "steps": 100, "learning_rate": 0.5, "weight_decay": 0.0},
+        {"name": "mhloss", "setting": "head", "steps": 100, "learning_rate": 0.5, "mhloss": {"heads": [5, 50], "reduction": "mean"}}],
+        "seeds": 10, "stability": {"leave_one_out": 20}, "models": [{"encoder": "identity"}]}"#;
+    assert_eq!(parse(json).unwrap_or_else(|error| panic!("{error}")).identity(), good().identity());
+}
+
+#[test]
+fn only_what_is_computed_decides_the_identity() {
+    let id =
+        |text: &str| parse(text).unwrap_or_else(|error| panic!("{error}")).sweep_id(&[ContentHash([7; 32])]);
+    let same = id(GOOD);
+    assert!(
+        same.as_str().starts_with("margin-test-") && same.as_str().len() == "margin-test-".len() + 10,
+        "{same}"
+    );
+    for (from, to) in [
+        ("seeds: 10", "description: words\nseeds: 10"),
+        ("baseline: head", "baseline: mhloss"),
+        ("seeds: 10", "priority: 7\nretries: {max_attempts: 9}\nseeds: 10"),
+    ] {
+        assert_eq!(id(&GOOD.replacen(from, to, 1)), same, "{to}");
+    }
+    for (from, to) in [
+        ("seeds: 10", "seeds: 11"),
+        ("seeds: 10", "sweep_seed: 1\nseeds: 10"),
+        ("steps: 100", "steps: 101"),
+        ("leave_one_out: 20", "leave_one_out: all"),
+        ("margin-test", "margin-test-2"),
+    ] {
+        assert_ne!(id(&GOOD.replacen(from, to, 1)), same, "{to}");
+    }
+    assert_ne!(good().sweep_id(&[ContentHash([8; 32])]), same);
+}
+
+#[test]
+fn the_json_schema_names_every_field_and_refuses_others() {
+    let schema = json_schema();
+    let spec: serde_json::Value = serde_json::from_str(&good().to_canonical_json()).expect("json");
+    assert_eq!(accepts(&schema, &schema, &spec), Ok(()));
+    let raw = serde_json::json!({
+        "apiVersion": "evenkeel/v1", "name": "n", "seeds": [1, 2],
+        "datasets": [{"synthetic": {"generator": "blobs", "samples": {"range": [50, 100, 10]}, "features": 4}}],
+        "strategies": [{"name": "head", "setting": "head", "steps": [1, 2], "learning_rate": {"logspace": [0.1, 1, 3]}}],
+        "stability": {"leave_one_out": "all"},
+    });
+    assert_eq!(accepts(&schema, &schema, &raw), Ok(()));
+    for (pointer, value) in [
+        ("/seeds", serde_json::json!("ten")),
+        ("/datasets/0/synthetic/samples", serde_json::json!({"steps": [1, 2, 3]})),
+        ("/strategies/0/setting", serde_json::json!("heads")),
+        ("/strategies/0", serde_json::json!({"name": "head", "setting": "head", "steps": 1})),
+        ("/stability", serde_json::json!({"leave_one": 3})),
+    ] {
+        let mut bad = raw.clone();
+        *bad.pointer_mut(pointer).expect("pointer") = value;
+        assert!(accepts(&schema, &schema, &bad).is_err(), "the schema accepts {bad}");
+    }
+}
+
+/// As much of JSON Schema as the spec's schema uses.
+fn accepts(
+    root: &serde_json::Value,
+    schema: &serde_json::Value,
+    value: &serde_json::Value,
+) -> Result<(), String> {
+    use serde_json::Value;
+    let refuse = |why: &str| Err(format!("{value}: {why}"));
+    if let Some(pointer) = schema.get("$ref").and_then(Value::as_str) {
+        let target = root.pointer(pointer.trim_start_matches('#')).ok_or("a reference to nowhere")?;
+        accepts(root, target, value)?;
+    }
+    for key in ["anyOf", "oneOf"] {
+        let forms = schema.get(key).and_then(Value::as_array);
+        if forms.is_some_and(|forms| !forms.iter().any(|form| accepts(root, form, value).is_ok())) {
+            return refuse(key);
+        }
+    }
+    if schema.get("const").is_some_and(|expected| expected != value) {
+        return refuse("const");
+    }
+    if schema.get("enum").and_then(Value::as_array).is_some_and(|all| !all.contains(value)) {
+        return refuse("enum");
+    }
+    let types: Vec<&str> = match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let is = |name: &&str| match *name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        _ => false,
+    };
+    if !types.is_empty() && !types.iter().any(is) {
+        return refuse("type");
+    }
+    if let (Some(items), Some(schema)) = (value.as_array(), schema.get("items")) {
+        items.iter().try_for_each(|item| accepts(root, schema, item))?;
+    }
+    if let Some(fields) = value.as_object() {
+        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+            if name.as_str().is_none_or(|name| !fields.contains_key(name)) {
+                return refuse("required");
+            }
+        }
+        for (name, field) in fields {
+            match schema.get("properties").and_then(|properties| properties.get(name)) {
+                Some(schema) => accepts(root, schema, field)?,
+                None if schema.get("additionalProperties") == Some(&Value::Bool(false)) => {
+                    return refuse(name);
+                }
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -2,8 +2,8 @@
 
 use super::error::nearest;
 use super::{
-    Axis, DatasetSpec, FeaturesSpec, Generator, LeaveOneOut, Optimizer, Problem, Scalar, Setting, Spec, StrategySpec,
-    SyntheticSpec,
+    Axis, DatasetSpec, FeaturesSpec, Generator, LeaveOneOut, Optimizer, Problem, Scalar, Setting, Spec,
+    StrategySpec, SyntheticSpec,
 };
 
 type Check = Result<(), Problem>;
@@ -26,7 +26,9 @@ impl Spec {
             ("seeds", self.seeds.is_empty()),
         ] {
             if empty {
-                return Err(Problem::field(name, "is empty, so the grid has no trial").allowed("at least one"));
+                return Err(
+                    Problem::field(name, "is empty, so the grid has no trial").allowed("at least one")
+                );
             }
         }
         if let super::Seeds::List(seeds) = &self.seeds {
@@ -44,7 +46,8 @@ impl Spec {
         }
         self.check_strategies()?;
         if let Some(LeaveOneOut::Count(0)) = self.stability.leave_one_out {
-            return Err(Problem::field("stability.leave_one_out", "found 0").allowed("1 or more, or `all`; leave it out for none"));
+            return Err(Problem::field("stability.leave_one_out", "found 0")
+                .allowed("1 or more, or `all`; leave it out for none"));
         }
         number("retries.max_attempts", self.retries.max_attempts, 1, 100)?;
         number("priority", self.priority, 1, 1000)?;
@@ -69,7 +72,8 @@ impl Spec {
                 return Err(Problem::field(format!("{path}.name"), "is empty or longer than 100 bytes"));
             }
             if self.strategies.iter().take(i).any(|other| other.name == strategy.name) {
-                let message = format!("\"{}\" is the name of an earlier strategy; names must differ", strategy.name);
+                let message =
+                    format!("\"{}\" is the name of an earlier strategy; names must differ", strategy.name);
                 return Err(Problem::field(format!("{path}.name"), message));
             }
             check_strategy(strategy, &path)?;
@@ -96,7 +100,11 @@ fn check_synthetic(d: &SyntheticSpec, path: &str) -> Check {
     whole(&at("test_samples"), &d.test_samples, most_classes, MAX_SAMPLES)?;
     number(&at("instances"), d.instances, 1, 1_000_000)?;
 
-    let separable = &[("margin", d.margin.is_some()), ("noise", d.noise.is_some()), ("max_norm", d.max_norm.is_some())][..];
+    let separable = &[
+        ("margin", d.margin.is_some()),
+        ("noise", d.noise.is_some()),
+        ("max_norm", d.max_norm.is_some()),
+    ][..];
     let classification = &[
         ("informative", d.informative.is_some()),
         ("redundant", d.redundant.is_some()),
@@ -107,11 +115,14 @@ fn check_synthetic(d: &SyntheticSpec, path: &str) -> Check {
         ("hypercube", d.hypercube.is_some()),
     ][..];
     let blobs = &[("cluster_std", d.cluster_std.is_some()), ("center_box", d.center_box.is_some())][..];
-    for (owner, fields) in
-        [(Generator::Separable, separable), (Generator::Classification, classification), (Generator::Blobs, blobs)]
-    {
+    for (owner, fields) in [
+        (Generator::Separable, separable),
+        (Generator::Classification, classification),
+        (Generator::Blobs, blobs),
+    ] {
         if let Some((field, _)) = fields.iter().find(|(_, given)| *given && owner != d.generator) {
-            let message = format!("belongs to the generator `{}`, not to `{}`", owner.name(), d.generator.name());
+            let message =
+                format!("belongs to the generator `{}`, not to `{}`", owner.name(), d.generator.name());
             return Err(Problem::field(at(field), message));
         }
     }
@@ -141,12 +152,17 @@ fn check_synthetic(d: &SyntheticSpec, path: &str) -> Check {
 fn check_separable(d: &SyntheticSpec, path: &str) -> Check {
     let least_features = d.features.values().iter().copied().min().unwrap_or(1);
     if let Some(classes) = d.classes.values().iter().find(|c| **c > 2 && **c - 1 > least_features) {
-        let message = format!("{classes} classes on a simplex need at least {} features, found {least_features}", classes - 1);
+        let message = format!(
+            "{classes} classes on a simplex need at least {} features, found {least_features}",
+            classes - 1
+        );
         return Err(Problem::field(format!("{path}.classes"), message));
     }
     let margins = d.margin.as_ref().map_or(&[1.0][..], Axis::values);
     let greatest = margins.iter().copied().fold(0.0, f64::max);
-    if let Some(norm) = d.max_norm.as_ref().and_then(|axis| axis.values().iter().find(|norm| **norm <= greatest)) {
+    if let Some(norm) =
+        d.max_norm.as_ref().and_then(|axis| axis.values().iter().find(|norm| **norm <= greatest))
+    {
         let message = format!("found {norm}; a point at the margin {greatest} has a larger norm than that");
         return Err(Problem::field(format!("{path}.max_norm"), message));
     }
@@ -157,11 +173,15 @@ fn check_classification(d: &SyntheticSpec, path: &str) -> Check {
     let most = |axis: &Option<Axis<u32>>, default: u32| {
         axis.as_ref().map_or(default, |a| a.values().iter().copied().max().unwrap_or(default))
     };
-    let least_informative = d.informative.as_ref().map_or(2, |a| a.values().iter().copied().min().unwrap_or(2));
-    let used = u64::from(most(&d.informative, 2)) + u64::from(most(&d.redundant, 2)) + u64::from(most(&d.repeated, 0));
+    let least_informative =
+        d.informative.as_ref().map_or(2, |a| a.values().iter().copied().min().unwrap_or(2));
+    let used = u64::from(most(&d.informative, 2))
+        + u64::from(most(&d.redundant, 2))
+        + u64::from(most(&d.repeated, 0));
     let features = d.features.values().iter().copied().min().unwrap_or(0);
     if used > u64::from(features) {
-        let message = format!("informative + redundant + repeated is {used}, more than the {features} features");
+        let message =
+            format!("informative + redundant + repeated is {used}, more than the {features} features");
         return Err(Problem::field(format!("{path}.features"), message));
     }
     let classes = u64::from(d.classes.values().iter().copied().max().unwrap_or(2));
@@ -185,10 +205,24 @@ fn check_features(d: &FeaturesSpec, path: &str) -> Check {
             .allowed("a file ending in .csv, .csv.gz, .parquet, .npy or .npy.gz"));
     }
     match (npy, &d.label, &d.labels) {
-        (true, _, None) => return Err(Problem::field(at("labels"), "is missing: an .npy file of features needs one of classes beside it")),
-        (true, Some(_), _) => return Err(Problem::field(at("label"), "names a column, which .npy files do not have; use `labels: FILE.npy`")),
-        (false, None, _) => return Err(Problem::field(at("label"), "is missing: name the column that holds the class")),
-        (false, _, Some(_)) => return Err(Problem::field(at("labels"), "is for .npy files; here `label` names a column")),
+        (true, _, None) => {
+            return Err(Problem::field(
+                at("labels"),
+                "is missing: an .npy file of features needs one of classes beside it",
+            ));
+        }
+        (true, Some(_), _) => {
+            return Err(Problem::field(
+                at("label"),
+                "names a column, which .npy files do not have; use `labels: FILE.npy`",
+            ));
+        }
+        (false, None, _) => {
+            return Err(Problem::field(at("label"), "is missing: name the column that holds the class"));
+        }
+        (false, _, Some(_)) => {
+            return Err(Problem::field(at("labels"), "is for .npy files; here `label` names a column"));
+        }
         _ => {}
     }
     real(&at("test_fraction"), &d.test_fraction, Bound::Above(0.0), 0.9)?;
@@ -199,8 +233,11 @@ fn check_features(d: &FeaturesSpec, path: &str) -> Check {
 fn check_strategy(s: &StrategySpec, path: &str) -> Check {
     let at = |field: &str| format!("{path}.{field}");
     if s.setting == Setting::Full {
-        return Err(Problem::field(at("setting"), "`full` fine-tuning needs a trainable encoder, which this version does not have yet")
-            .allowed("`head`"));
+        return Err(Problem::field(
+            at("setting"),
+            "`full` fine-tuning needs a trainable encoder, which this version does not have yet",
+        )
+        .allowed("`head`"));
     }
     if s.mmr.is_some() {
         return Err(Problem::field(
@@ -248,14 +285,22 @@ fn optional<T>(axis: &Option<T>, check: impl FnOnce(&T) -> Check) -> Check {
 
 fn filled<T: Scalar>(path: &str, axis: &Axis<T>) -> Check {
     if axis.is_empty() {
-        return Err(Problem::field(path, "is an empty list, so the grid has no trial").allowed("at least one value"));
+        return Err(
+            Problem::field(path, "is an empty list, so the grid has no trial").allowed("at least one value")
+        );
     }
     if axis.len() > MAX_AXIS_VALUES {
-        return Err(Problem::field(path, format!("has {} values; at most {MAX_AXIS_VALUES} are allowed", axis.len())));
+        return Err(Problem::field(
+            path,
+            format!("has {} values; at most {MAX_AXIS_VALUES} are allowed", axis.len()),
+        ));
     }
     for (i, value) in axis.values().iter().enumerate().take(1000) {
         if axis.values().iter().take(i).any(|other| other == value) {
-            return Err(Problem::field(path, format!("{value:?} appears twice, which would run the same trials twice")));
+            return Err(Problem::field(
+                path,
+                format!("{value:?} appears twice, which would run the same trials twice"),
+            ));
         }
     }
     Ok(())
@@ -270,16 +315,20 @@ fn number(path: &str, value: u32, least: u32, most: u32) -> Check {
 fn whole(path: &str, axis: &Axis<u32>, least: u32, most: u32) -> Check {
     filled(path, axis)?;
     match axis.values().iter().find(|v| !(least..=most).contains(*v)) {
-        Some(bad) => Err(Problem::field(path, format!("found {bad}")).allowed(format!("a whole number from {least} to {most}"))),
+        Some(bad) => Err(Problem::field(path, format!("found {bad}"))
+            .allowed(format!("a whole number from {least} to {most}"))),
         None => Ok(()),
     }
 }
 
 fn real(path: &str, axis: &Axis<f64>, least: Bound, most: f64) -> Check {
     filled(path, axis)?;
-    let inside = |v: f64| v <= most && match least {
-        Bound::From(from) => v >= from,
-        Bound::Above(above) => v > above,
+    let inside = |v: f64| {
+        v <= most
+            && match least {
+                Bound::From(from) => v >= from,
+                Bound::Above(above) => v > above,
+            }
     };
     match axis.values().iter().find(|v| !inside(**v)) {
         Some(bad) => {

@@ -21,13 +21,15 @@ pub struct Line {
 /// Points that are not finite are left out. None with fewer than two points or when x does not vary.
 #[must_use]
 pub fn ols(points: &[(f64, f64)]) -> Option<Line> {
-    let mut points: Vec<(f64, f64)> = points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+    let mut points: Vec<(f64, f64)> =
+        points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
     points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let column = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).collect::<Vec<f64>>();
     let (mean_x, mean_y) = (mean(&column(|p| p.0))?, mean(&column(|p| p.1))?);
-    let sum = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>();
+    let sum =
+        |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|(x, y)| of(x - mean_x, y - mean_y)).sum::<f64>();
     let (xx, xy, yy) = (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
-    if points.len() < 2 || !(xx > 0.0) {
+    if points.len() < 2 || xx <= 0.0 || !xx.is_finite() {
         return None;
     }
     let slope = xy / xx;

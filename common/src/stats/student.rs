@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 /// (Abramowitz & Stegun 26.7.1). NaN without degrees of freedom.
 #[must_use]
 pub fn student_t_cdf(t: f64, degrees: f64) -> f64 {
-    if !(degrees > 0.0) || t.is_nan() {
+    if degrees.is_nan() || degrees <= 0.0 || t.is_nan() {
         return f64::NAN;
     }
     let tail = 0.5 * upper_tails(t, degrees);

@@ -98,7 +98,10 @@ fn few_values_give_what_they_can() {
     assert_eq!(Sample::default().summary(), None);
     let one: Sample = [2.0].into_iter().collect();
     let summary = one.summary().expect("summary");
-    assert_eq!((summary.mean, summary.median, summary.sd, summary.ci95, summary.cv), (2.0, 2.0, None, None, None));
+    assert_eq!(
+        (summary.mean, summary.median, summary.sd, summary.ci95, summary.cv),
+        (2.0, 2.0, None, None, None)
+    );
     let constant: Sample = [0.1; 10].into_iter().collect();
     assert_eq!(constant.summary().expect("summary").sd, Some(0.0));
     assert_eq!(variance_ratio(&one, &constant), None);

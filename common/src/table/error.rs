@@ -59,7 +59,9 @@ pub enum TableError {
         reason: String,
     },
     /// Too many bytes.
-    #[error("{file}: has more than {limit} bytes (decompressed); write the features as 32-bit floats or fewer of them")]
+    #[error(
+        "{file}: has more than {limit} bytes (decompressed); write the features as 32-bit floats or fewer of them"
+    )]
     TooLarge {
         /// The file.
         file: String,

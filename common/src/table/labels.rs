@@ -21,7 +21,14 @@ pub(super) struct Labels {
 
 impl Labels {
     pub fn new(file: &str, column: String, lines: bool) -> Self {
-        Self { file: file.to_owned(), column, lines, ids: HashMap::new(), first: Vec::new(), of_row: Vec::new() }
+        Self {
+            file: file.to_owned(),
+            column,
+            lines,
+            ids: HashMap::new(),
+            first: Vec::new(),
+            of_row: Vec::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -42,7 +49,11 @@ impl Labels {
                     return Err(TableError::TooManyClasses { file, column, limit: MAX_CLASSES });
                 }
                 let id = self.first.len() as u32;
-                self.first.push(if self.lines { Place::Line(line) } else { Place::Row(self.of_row.len() as u64) });
+                self.first.push(if self.lines {
+                    Place::Line(line)
+                } else {
+                    Place::Row(self.of_row.len() as u64)
+                });
                 self.ids.insert(label.to_owned(), id);
                 id
             }
@@ -72,7 +83,9 @@ impl Labels {
         if let [class] = classes.as_slice() {
             return Err(TableError::OneClass { file, column, class: super::error::clip(class) });
         }
-        if let Some((class, name)) = classes.iter().enumerate().find(|(class, _)| counts.get(*class) == Some(&1)) {
+        if let Some((class, name)) =
+            classes.iter().enumerate().find(|(class, _)| counts.get(*class) == Some(&1))
+        {
             let id = class_of_id.iter().position(|of| *of as usize == class);
             return Err(TableError::LoneClass {
                 file,
@@ -93,7 +106,8 @@ fn classes(labels: &[&str]) -> (Vec<String>, Vec<u32>) {
     if let Some(keys) = labels.iter().map(|label| label.parse::<i128>().ok()).collect::<Option<Vec<i128>>>() {
         return ranked(&keys, i128::cmp, i128::to_string);
     }
-    let real = |label: &&str| label.parse::<f64>().ok().filter(|value| value.is_finite()).map(|value| value + 0.0);
+    let real =
+        |label: &&str| label.parse::<f64>().ok().filter(|value| value.is_finite()).map(|value| value + 0.0);
     if let Some(keys) = labels.iter().map(real).collect::<Option<Vec<f64>>>() {
         return ranked(&keys, f64::total_cmp, f64::to_string);
     }

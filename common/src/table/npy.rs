@@ -7,7 +7,8 @@
 use super::error::{Place, clip};
 use super::{FeatureTable, Labels, MAX_BYTES, MAX_CELLS, TableError, TableSource, narrow, unpack};
 
-const SAVE_AGAIN: &str = "a C array of little-endian f4, f8, i1 to i8, u1 to u8 or bool (numpy: `np.save(path, x.astype('<f4'))`)";
+const SAVE_AGAIN: &str =
+    "a C array of little-endian f4, f8, i1 to i8, u1 to u8 or bool (numpy: `np.save(path, x.astype('<f4'))`)";
 
 pub(super) fn read(source: &TableSource<'_>, bytes: &[u8]) -> Result<FeatureTable, TableError> {
     let file = source.path;
@@ -39,7 +40,8 @@ pub(super) fn read(source: &TableSource<'_>, bytes: &[u8]) -> Result<FeatureTabl
     let mut x = Vec::with_capacity(kept.len() * usize::try_from(rows).unwrap_or(0));
     for row in 0..rows {
         for column in &kept {
-            let position = if array.fortran { *column as u64 * rows + row } else { row * width + *column as u64 };
+            let position =
+                if array.fortran { *column as u64 * rows + row } else { row * width + *column as u64 };
             let place = Place::Row(row);
             let name = || names.get(*column).cloned().unwrap_or_default();
             let value = array.value(position).map_or(f64::NAN, Value::real);
@@ -131,8 +133,13 @@ struct Array<'a> {
 
 impl<'a> Array<'a> {
     fn parse(file: &'a str, bytes: &'a [u8]) -> Result<Self, TableError> {
-        let bad = |reason: &str| TableError::Unreadable { file: file.into(), format: ".npy", reason: reason.into() };
-        let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| bad("it does not begin as numpy's files do"))?;
+        let bad = |reason: &str| TableError::Unreadable {
+            file: file.into(),
+            format: ".npy",
+            reason: reason.into(),
+        };
+        let rest =
+            bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| bad("it does not begin as numpy's files do"))?;
         let cut = || bad("it ends within its header");
         let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(cut)?;
         let (length, rest) = match version {
@@ -144,7 +151,9 @@ impl<'a> Array<'a> {
                 let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
                 (usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX), rest)
             }
-            [major, minor] => return Err(bad(&format!("its version {major}.{minor} is not known (1.0 to 3.0 are)"))),
+            [major, minor] => {
+                return Err(bad(&format!("its version {major}.{minor} is not known (1.0 to 3.0 are)")));
+            }
         };
         let (header, data) = rest.split_at_checked(length).ok_or_else(cut)?;
         let header = std::str::from_utf8(header).map_err(|_| bad("its header is not text"))?;

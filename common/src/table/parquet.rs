@@ -19,13 +19,18 @@ pub(super) fn read(source: &TableSource<'_>, bytes: Vec<u8>) -> Result<FeatureTa
 }
 
 fn unreadable(source: &TableSource<'_>, reason: impl ToString) -> TableError {
-    TableError::Unreadable { file: source.path.into(), format: "Parquet", reason: reason.to_string() }
+    let mut reason = reason.to_string();
+    // What the library says of a codec that it was built without.
+    if reason.contains("Disabled feature") {
+        reason.push_str("; write the file with compression \"snappy\" or \"none\"");
+    }
+    TableError::Unreadable { file: source.path.into(), format: "Parquet", reason }
 }
 
 fn read_checked(source: &TableSource<'_>, bytes: Vec<u8>) -> Result<FeatureTable, TableError> {
     let file = source.path;
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).map_err(|error| unreadable(source, error))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))
+        .map_err(|error| unreadable(source, error))?;
     let schema = builder.schema().clone();
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let columns = Columns::assign(source, &names)?;
@@ -62,7 +67,9 @@ fn check_feature(source: &TableSource<'_>, field: &Field) -> Result<(), TableErr
         return Ok(());
     }
     let found = match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => "text".to_owned(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(..) => {
+            "text".to_owned()
+        }
         DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => {
             "a list in each row (write one column a feature)".to_owned()
         }
@@ -72,8 +79,14 @@ fn check_feature(source: &TableSource<'_>, field: &Field) -> Result<(), TableErr
 }
 
 /// A column of a batch by name: projection keeps the file's order, not ours.
-fn column<'a>(source: &TableSource<'_>, batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, TableError> {
-    batch.column_by_name(name).ok_or_else(|| unreadable(source, format!("column \"{name}\" is not in every part")))
+fn column<'a>(
+    source: &TableSource<'_>,
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a ArrayRef, TableError> {
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| unreadable(source, format!("column \"{name}\" is not in every part")))
 }
 
 fn append_labels(

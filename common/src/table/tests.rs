@@ -138,7 +138,12 @@ fn a_bad_csv_is_refused_with_place_finding_and_remedy() {
 
 #[test]
 fn lines_are_counted_as_an_editor_does() {
-    for text in ["a,class\r\n1,x\r\n\r\n?,y\r\n", "a,class\n\n1,x\n?,y\n", "\u{feff}\n\na,class\n?,y\n", "a,class\n1,\"x\ny\"\n?,y"] {
+    for text in [
+        "a,class\r\n1,x\r\n\r\n?,y\r\n",
+        "a,class\n\n1,x\n?,y\n",
+        "\u{feff}\n\na,class\n?,y\n",
+        "a,class\n1,\"x\ny\"\n?,y",
+    ] {
         let error = csv(text).expect_err("accepted");
         assert!(error.starts_with("data/t.csv, line 4, column \"a\": found \"?\""), "{text:?}: {error}");
     }
@@ -156,9 +161,15 @@ fn columns_can_be_dropped_if_they_are_there() {
     let text = "id,class,a\nx1,0,1\nx2,1,2\nx3,0,3\nx4,1,4\n";
     let drop = ["id".to_owned()];
     let table = read(&source("t.csv", text.as_bytes(), &drop)).expect("read");
-    assert_eq!((table.names.as_slice(), table.x.as_slice()), (&["a".to_owned()][..], &[1.0, 2.0, 3.0, 4.0][..]));
+    assert_eq!(
+        (table.names.as_slice(), table.x.as_slice()),
+        (&["a".to_owned()][..], &[1.0, 2.0, 3.0, 4.0][..])
+    );
     for (drop, expected) in [
-        (["idd".to_owned()], "t.csv: no column is named \"idd\", which `drop` asks for; the columns are \"id\", \"class\", \"a\"\n  did you mean `id`?"),
+        (
+            ["idd".to_owned()],
+            "t.csv: no column is named \"idd\", which `drop` asks for; the columns are \"id\", \"class\", \"a\"\n  did you mean `id`?",
+        ),
         (["class".to_owned()], "t.csv: column \"class\" is both `label` and in `drop`"),
     ] {
         let error = read(&source("t.csv", text.as_bytes(), &drop)).expect_err("accepted");
@@ -170,14 +181,18 @@ fn columns_can_be_dropped_if_they_are_there() {
 fn a_name_without_a_known_ending_is_refused() {
     for path in ["t.tsv", "t", "t.gz", "csv"] {
         let error = read(&source(path, b"", &[])).expect_err("accepted").to_string();
-        assert!(error.contains("allowed: .csv, .parquet or .npy") || error.contains("gzip"), "{path}: {error}");
+        assert!(
+            error.contains("allowed: .csv, .parquet or .npy") || error.contains("gzip"),
+            "{path}: {error}"
+        );
     }
 }
 
 fn parquet(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).expect("batch");
     let mut bytes = Vec::new();
-    let mut writer = ::parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("writer");
+    let mut writer =
+        ::parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("writer");
     writer.write(&batch).expect("write");
     writer.close().expect("close");
     bytes
@@ -201,7 +216,10 @@ fn a_parquet_file_gives_its_numeric_and_boolean_columns() {
     let table = read(&source("t.parquet", &bytes, &drop)).expect("read");
     assert_eq!(table.names, ["x", "flag", "k"]);
     assert_eq!(table.x, [0.5, 1.0, -1.0, 1.5, 0.0, 0.0, 2.5, 0.0, 1.0, 3.5, 1.0, 2.0]);
-    assert_eq!((table.classes.as_slice(), table.y.as_slice()), (&["a".to_owned(), "b".to_owned()][..], &[1, 0, 1, 0][..]));
+    assert_eq!(
+        (table.classes.as_slice(), table.y.as_slice()),
+        (&["a".to_owned(), "b".to_owned()][..], &[1, 0, 1, 0][..])
+    );
     assert_eq!(read(&source("t.parquet.gz", &gzip(&bytes), &drop)).expect("read"), table);
 }
 
@@ -210,17 +228,35 @@ fn a_bad_parquet_file_is_refused_with_row_and_column() {
     let classes = || -> ArrayRef { Arc::new(Int32Array::from(vec![0, 0, 1, 1])) };
     let lists = ListArray::from_iter_primitive::<UInt8Type, _, _>((0..4).map(|_| Some(vec![Some(1u8)])));
     let cases: Vec<(ArrayRef, &str)> = vec![
-        (Arc::new(StringArray::from(vec!["a", "b", "c", "d"])), "t.parquet: column \"x\" is text, expected numbers or booleans; encode it as numbers, or leave it out with `drop: [\"x\"]`"),
-        (Arc::new(lists), "t.parquet: column \"x\" is a list in each row (write one column a feature), expected numbers or booleans; encode it as numbers, or leave it out with `drop: [\"x\"]`"),
-        (Arc::new(Float64Array::from(vec![1.0, 2.0, f64::NAN, 1.0])), "t.parquet, row 2 (from 0), column \"x\": found NaN, a missing value; fill it in, or leave out the row, or the column with `drop: [\"x\"]`"),
-        (Arc::new(Float64Array::from(vec![Some(1.0), None, Some(1.0), None])), "t.parquet, row 1 (from 0), column \"x\": found null, a missing value; fill it in, or leave out the row, or the column with `drop: [\"x\"]`"),
-        (Arc::new(Float64Array::from(vec![f64::INFINITY, 1.0, 2.0, 3.0])), "t.parquet, row 0 (from 0), column \"x\": found inf, expected a finite number; correct it, or leave the column out with `drop: [\"x\"]`"),
+        (
+            Arc::new(StringArray::from(vec!["a", "b", "c", "d"])),
+            "t.parquet: column \"x\" is text, expected numbers or booleans; encode it as numbers, or leave it out with `drop: [\"x\"]`",
+        ),
+        (
+            Arc::new(lists),
+            "t.parquet: column \"x\" is a list in each row (write one column a feature), expected numbers or booleans; encode it as numbers, or leave it out with `drop: [\"x\"]`",
+        ),
+        (
+            Arc::new(Float64Array::from(vec![1.0, 2.0, f64::NAN, 1.0])),
+            "t.parquet, row 2 (from 0), column \"x\": found NaN, a missing value; fill it in, or leave out the row, or the column with `drop: [\"x\"]`",
+        ),
+        (
+            Arc::new(Float64Array::from(vec![Some(1.0), None, Some(1.0), None])),
+            "t.parquet, row 1 (from 0), column \"x\": found null, a missing value; fill it in, or leave out the row, or the column with `drop: [\"x\"]`",
+        ),
+        (
+            Arc::new(Float64Array::from(vec![f64::INFINITY, 1.0, 2.0, 3.0])),
+            "t.parquet, row 0 (from 0), column \"x\": found inf, expected a finite number; correct it, or leave the column out with `drop: [\"x\"]`",
+        ),
     ];
     for (column, expected) in cases {
         let bytes = parquet(vec![("class", classes()), ("x", column)]);
         assert_eq!(read(&source("t.parquet", &bytes, &[])).expect_err("accepted").to_string(), expected);
     }
-    let bytes = parquet(vec![("class", Arc::new(Float64Array::from(vec![0.0, f64::NAN])) as ArrayRef), ("x", Arc::new(Int32Array::from(vec![1, 2])))]);
+    let bytes = parquet(vec![
+        ("class", Arc::new(Float64Array::from(vec![0.0, f64::NAN])) as ArrayRef),
+        ("x", Arc::new(Int32Array::from(vec![1, 2]))),
+    ]);
     let error = read(&source("t.parquet", &bytes, &[])).expect_err("accepted").to_string();
     assert!(error.starts_with("t.parquet, row 1 (from 0), column \"class\": found NaN"), "{error}");
 }
@@ -250,11 +286,15 @@ fn arrays_are_read_in_both_orders_and_every_type() {
     let fortran = npy("<f8", "True", "(4, 2)", &doubles(&[1.0, 3.0, 5.0, 7.0, 2.0, 4.0, 6.0, 8.0]));
     let table = pair(&c, &y, &[]).expect("read");
     assert_eq!(table.x, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
-    assert_eq!((table.y.as_slice(), table.classes.as_slice()), (&[1, 0, 1, 0][..], &["-1".to_owned(), "1".to_owned()][..]));
+    assert_eq!(
+        (table.y.as_slice(), table.classes.as_slice()),
+        (&[1, 0, 1, 0][..], &["-1".to_owned(), "1".to_owned()][..])
+    );
     assert_eq!(pair(&fortran, &y, &[]).expect("read"), table);
     assert_eq!(pair(&fortran, &y, &["feature_0".into()]).expect("read").x, [2.0, 4.0, 6.0, 8.0]);
 
-    let column = |descr, data: &[u8]| pair(&npy(descr, "False", "(4, 1)", data), &y, &[]).map(|table| table.x);
+    let column =
+        |descr, data: &[u8]| pair(&npy(descr, "False", "(4, 1)", data), &y, &[]).map(|table| table.x);
     assert_eq!(column("|b1", &[1, 0, 0, 1]), Ok(vec![1.0, 0.0, 0.0, 1.0]));
     assert_eq!(column("|u1", &[1, 0, 255, 1]), Ok(vec![1.0, 0.0, 255.0, 1.0]));
     assert_eq!(column("<i2", &[1, 0, 255, 255, 2, 0, 0, 128]), Ok(vec![1.0, -1.0, 2.0, -32768.0]));
@@ -267,14 +307,21 @@ fn arrays_are_read_in_both_orders_and_every_type() {
 #[test]
 fn a_file_that_numpy_wrote_in_format_2_is_read() {
     // numpy.lib.format.write_array(f, numpy.array([1, 0, 1, 0], dtype='<i8'), version=(2, 0))
-    let mut y = b"\x93NUMPY\x02\x00\x74\x00\x00\x00{'descr': '<i8', 'fortran_order': False, 'shape': (4,), }".to_vec();
+    let mut y = b"\x93NUMPY\x02\x00\x74\x00\x00\x00{'descr': '<i8', 'fortran_order': False, 'shape': (4,), }"
+        .to_vec();
     y.resize(127, b' ');
     y.push(b'\n');
     [1i64, 0, 1, 0].iter().for_each(|v| y.extend(v.to_le_bytes()));
     let x = npy("|u1", "False", "(4, 1)", &[1, 2, 3, 4]);
     assert_eq!(pair(&x, &y, &[]).expect("read").y, [1, 0, 1, 0]);
     let packed = (gzip(&x), gzip(&y));
-    let source = TableSource { path: "x.npy.gz", bytes: &packed.0, label: None, labels: Some(("y.npy.gz", &packed.1)), drop: &[] };
+    let source = TableSource {
+        path: "x.npy.gz",
+        bytes: &packed.0,
+        label: None,
+        labels: Some(("y.npy.gz", &packed.1)),
+        drop: &[],
+    };
     assert_eq!(read(&source).expect("read").y, [1, 0, 1, 0]);
 }
 
@@ -285,24 +332,41 @@ fn a_bad_array_is_refused_with_what_was_found() {
     for (x, expected) in [
         (b"PK\x03\x04".to_vec(), "x.npy: cannot be read as .npy: it does not begin as numpy's files do"),
         (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "x.npy: cannot be read as .npy: it ends within its header"),
-        (b"\x93NUMPY\x09\x00\x00\x00".to_vec(), "x.npy: cannot be read as .npy: its version 9.0 is not known (1.0 to 3.0 are)"),
+        (
+            b"\x93NUMPY\x09\x00\x00\x00".to_vec(),
+            "x.npy: cannot be read as .npy: its version 9.0 is not known (1.0 to 3.0 are)",
+        ),
         (x(">f8", "(2, 1)", &[0; 16]), "x.npy: found an array of the type >f8, expected a C array"),
         (x("|O", "(2, 1)", &[0; 16]), "x.npy: found an array of the type |O, expected"),
         (x("<U4", "(2, 1)", &[0; 16]), "x.npy: found an array of the type <U4, expected"),
         (x("<f8", "(2,)", &[0; 16]), "x.npy: found an array of the shape [2], expected two dimensions"),
-        (x("<f8", "(2, 2)", &[0; 16]), "x.npy: cannot be read as .npy: its header promises [2, 2] elements of 8 bytes, but 16 bytes follow"),
-        (x("<f8", "(18446744073709551615, 2)", &[0; 16]), "x.npy: cannot be read as .npy: its header promises"),
+        (
+            x("<f8", "(2, 2)", &[0; 16]),
+            "x.npy: cannot be read as .npy: its header promises [2, 2] elements of 8 bytes, but 16 bytes follow",
+        ),
+        (
+            x("<f8", "(18446744073709551615, 2)", &[0; 16]),
+            "x.npy: cannot be read as .npy: its header promises",
+        ),
         (x("<f8", "(0, 18446744073709551615)", &[]), "y.npy: has 2 labels, but x.npy has 0 rows"),
         (x("|u1", "(3, 1)", &[0; 3]), "y.npy: has 2 labels, but x.npy has 3 rows"),
-        (x("<f8", "(2, 1)", &doubles(&[1.0, f64::NAN])), "x.npy, row 1 (from 0), column \"feature_0\": found NaN"),
+        (
+            x("<f8", "(2, 1)", &doubles(&[1.0, f64::NAN])),
+            "x.npy, row 1 (from 0), column \"feature_0\": found NaN",
+        ),
     ] {
         let error = pair(&x, &y, &[]).expect_err("accepted");
         assert!(error.starts_with(expected), "{error}\nexpected {expected}");
     }
     let x = x("|u1", "(2, 1)", &[0; 2]);
-    let error = pair(&x, &npy("<f8", "False", "(2,)", &doubles(&[0.0, f64::NAN])), &[]).expect_err("accepted");
+    let error =
+        pair(&x, &npy("<f8", "False", "(2,)", &doubles(&[0.0, f64::NAN])), &[]).expect_err("accepted");
     assert!(error.starts_with("y.npy, row 1"), "{error}");
-    assert!(pair(&x, &y, &["feature_9".into()]).expect_err("accepted").contains("no column is named \"feature_9\""));
+    assert!(
+        pair(&x, &y, &["feature_9".into()])
+            .expect_err("accepted")
+            .contains("no column is named \"feature_9\"")
+    );
 }
 
 /// What the examples use: (file, rows, features, rows of each class), as scikit-learn documents them.
@@ -320,7 +384,8 @@ fn the_example_data_are_read() {
             eprintln!("skipped: {} is absent (scripts/examples-data.sh makes it)", path.display());
             continue;
         };
-        let table = read(&TableSource { path: file, bytes: &bytes, label: Some("target"), labels: None, drop: &[] });
+        let table =
+            read(&TableSource { path: file, bytes: &bytes, label: Some("target"), labels: None, drop: &[] });
         let table = table.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((table.features, table.class_counts.as_slice()), (features, counts), "{file}");
         assert_eq!(table.x.len(), (table.rows * table.features) as usize);

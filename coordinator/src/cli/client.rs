@@ -11,9 +11,7 @@ use evenkeel_proto::{MAX_MESSAGE_BYTES, v1};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
-use super::args::{
-    ClientArgs, ReportArgs, ResultsArgs, SubmitArgs, SweepArgs, WorkersArgs, WorkersCommand,
-};
+use super::args::{ClientArgs, ReportArgs, ResultsArgs, SubmitArgs, SweepArgs, WorkersArgs, WorkersCommand};
 use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
 use super::progress::{Display, Progress};
@@ -159,7 +157,9 @@ async fn fetch(
         if !plain {
             return Err(Failure::unavailable(format!("the coordinator sent a file named {:?}", chunk.name)));
         }
-        let fail = |path: &Path, error: std::io::Error| Failure::usage(format!("cannot write {}: {error}", path.display()));
+        let fail = |path: &Path, error: std::io::Error| {
+            Failure::usage(format!("cannot write {}: {error}", path.display()))
+        };
         if !open.contains_key(&chunk.name) {
             let target = place(&chunk.name)?;
             let mut partial = target.clone().into_os_string();
@@ -204,7 +204,9 @@ pub async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
         println!("{:#}", json!({ "workers": workers }));
         return Ok(Exit::Fine);
     }
-    let mut table = plain_table(&["worker", "state", "device", "slots", "packs", "trials", "GFLOP/s", "failures", "sweep"]);
+    let mut table = plain_table(&[
+        "worker", "state", "device", "slots", "packs", "trials", "GFLOP/s", "failures", "sweep",
+    ]);
     for w in &workers {
         table.add_row([
             w.id.clone(),

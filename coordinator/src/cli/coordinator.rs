@@ -42,7 +42,9 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let port = grpc.local_addr().map_err(Failure::unavailable)?.port();
     let http_address = http.local_addr().map_err(Failure::unavailable)?;
     tracing::info!(grpc.port = port, http = %http_address, "coordinator starting");
-    let host = || hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into());
+    let host = || {
+        hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
+    };
     let config = ServerConfig {
         store: Store::open(&args.store)?,
         grpc,
@@ -68,6 +70,8 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
             tracing::info!("coordinator stopped");
             Ok(Exit::Fine)
         }
-        Some(end) => Err(Failure::unavailable(format!("this coordinator can no longer lead ({end:?}); start it again to stand by"))),
+        Some(end) => Err(Failure::unavailable(format!(
+            "this coordinator can no longer lead ({end:?}); start it again to stand by"
+        ))),
     }
 }

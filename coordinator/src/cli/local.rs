@@ -62,7 +62,8 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         let endpoint = format!("http://{}", server.grpc);
         let local = Arc::new(LocalWorkers::new(endpoint, args.device.clone(), out.join("logs"))?);
         let waiting = view.total - view.counts.total();
-        let count = u64::from(args.workers.unwrap_or_else(|| default_workers(&args.device))).min(waiting.max(1));
+        let count =
+            u64::from(args.workers.unwrap_or_else(|| default_workers(&args.device))).min(waiting.max(1));
         for number in 1..=u32::try_from(count).unwrap_or(1) {
             let (local, stop) = (local.clone(), stop.clone());
             workers.spawn(async move { local.keep(number, stop).await });
@@ -100,7 +101,12 @@ fn announce(view: &SweepView, created: bool, out: &Path) {
     } else if done == view.total {
         eprintln!("sweep {}: all {} trials are done already", view.id, thousands(view.total));
     } else {
-        eprintln!("sweep {}: resuming, {} of {} trials are done", view.id, thousands(done), thousands(view.total));
+        eprintln!(
+            "sweep {}: resuming, {} of {} trials are done",
+            view.id,
+            thousands(done),
+            thousands(view.total)
+        );
     }
 }
 

@@ -42,10 +42,15 @@ pub fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
         thousands(grid.seeds()),
     );
     for (position, entry) in features_of(spec) {
-        if let Some(feature) = sweep.features.get(features_of(spec).take_while(|(p, _)| *p < position).count()) {
+        if let Some(feature) =
+            sweep.features.get(features_of(spec).take_while(|(p, _)| *p < position).count())
+        {
             let info = &feature.info;
             let classes = info.class_counts.len();
-            println!("data       {}: {} rows, {} features, {classes} classes", entry.path, info.rows, info.features);
+            println!(
+                "data       {}: {} rows, {} features, {classes} classes",
+                entry.path, info.rows, info.features
+            );
         }
     }
     println!("packs      about {}", thousands(packs as u64));
@@ -110,7 +115,10 @@ mod tests {
             [0, 999, 1000, 1_234_567].map(thousands),
             ["0", "999", "1,000", "1,234,567"].map(str::to_owned)
         );
-        assert_eq!([0.2, 61.0, 600.0, 90_000.0].map(duration), ["under a second", "61 s", "10 min", "25.0 h"]);
+        assert_eq!(
+            [0.2, 61.0, 600.0, 90_000.0].map(duration),
+            ["under a second", "61 s", "10 min", "25.0 h"]
+        );
     }
 
     #[test]

@@ -52,10 +52,11 @@ impl LocalWorkers {
         while !stop.is_cancelled() {
             let began = Instant::now();
             let mut child = self.spawn(number, &log)?;
+            // It leaves when this closes, which also happens when this process dies, however it does.
+            let leash = child.stdin.take();
             let status = tokio::select! {
                 () = stop.cancelled() => {
-                    // It leaves when its standard input closes.
-                    drop(child.stdin.take());
+                    drop(leash);
                     let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
                     return Ok(());
                 }

@@ -60,7 +60,9 @@ impl Buffers {
 
     /// Whether nothing waits and nothing is being written.
     pub fn is_settled(&self) -> bool {
-        self.writing == 0 && self.waiting.is_none() && self.sweeps.values().all(|buffer| buffer.rows.is_empty())
+        self.writing == 0
+            && self.waiting.is_none()
+            && self.sweeps.values().all(|buffer| buffer.rows.is_empty())
     }
 
     /// Makes everything due now.
@@ -97,7 +99,8 @@ impl Buffers {
         }
         let at = Instant::now();
         let is_due = |buffer: &Buffer| {
-            !buffer.rows.is_empty() && (now || buffer.rows.len() >= ROWS || buffer.due.is_some_and(|due| due <= at))
+            !buffer.rows.is_empty()
+                && (now || buffer.rows.len() >= ROWS || buffer.due.is_some_and(|due| due <= at))
         };
         let (sweep, buffer) = self.sweeps.iter_mut().find(|(_, buffer)| is_due(buffer))?;
         buffer.due = None;

@@ -175,7 +175,9 @@ impl DriverHandle {
         for id in self.store.sweep_ids().await? {
             match self.load(&id).await {
                 Ok(()) => count += 1,
-                Err(CommandError::Store(error @ (StoreError::Corrupt { .. } | StoreError::Missing { .. }))) => {
+                Err(CommandError::Store(
+                    error @ (StoreError::Corrupt { .. } | StoreError::Missing { .. }),
+                )) => {
                     tracing::error!(sweep.id = %id, %error, "sweep left out");
                 }
                 Err(error) => return Err(error),
@@ -313,7 +315,8 @@ impl Driver {
                     self.feed(Event::WorkerDraining { worker: worker.clone() });
                     self.publish();
                 }
-                let _ = reply.send(if known { Ok(()) } else { Err(CommandError::UnknownWorker { id: worker }) });
+                let _ =
+                    reply.send(if known { Ok(()) } else { Err(CommandError::UnknownWorker { id: worker }) });
             }
             Command::Refresh { reply } => {
                 self.publish();

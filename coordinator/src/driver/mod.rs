@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::buffer::Buffers;
 use self::snapshot::Rate;
-use crate::core::{Action, Core, CoreConfig, Event, GoneReason, PackId, StatusCounts, SweepState, TrialSet, WorkerId};
+use crate::core::{
+    Action, Core, CoreConfig, Event, GoneReason, PackId, StatusCounts, SweepState, TrialSet, WorkerId,
+};
 use crate::dispatch::{LinkCommand, LinkEvent, LinkMessage, Links};
 use crate::membership::{MembershipEvent, WorkerRecord};
 use crate::store::{Segment, Sequence, StateRecord, Store, StoredState, WriteEvent, Writer};
@@ -111,7 +113,10 @@ pub enum DriverEnd {
 }
 
 /// Makes a driver and a handle to it, and starts the loop.
-pub fn start(parts: DriverParts, stop: CancellationToken) -> (DriverHandle, tokio::task::JoinHandle<DriverEnd>) {
+pub fn start(
+    parts: DriverParts,
+    stop: CancellationToken,
+) -> (DriverHandle, tokio::task::JoinHandle<DriverEnd>) {
     let (commands, command_inbox) = mpsc::channel(64);
     let (link_events, link_inbox) = mpsc::channel(1024);
     let (write_events, write_inbox) = mpsc::channel(16);
@@ -137,7 +142,12 @@ pub fn start(parts: DriverParts, stop: CancellationToken) -> (DriverHandle, toki
         fenced: None,
     };
     let handle = DriverHandle::new(commands, snapshot, parts.store, parts.epoch);
-    let inboxes = Inboxes { commands: command_inbox, links: link_inbox, writes: write_inbox, membership: parts.membership };
+    let inboxes = Inboxes {
+        commands: command_inbox,
+        links: link_inbox,
+        writes: write_inbox,
+        membership: parts.membership,
+    };
     (handle, tokio::spawn(driver.run(inboxes, stop)))
 }
 
@@ -245,7 +255,9 @@ impl Driver {
     }
 
     fn order(&mut self, worker: &WorkerId, command: LinkCommand) {
-        let Some(commands) = self.workers.get(worker).and_then(|entry| entry.commands.as_ref()) else { return };
+        let Some(commands) = self.workers.get(worker).and_then(|entry| entry.commands.as_ref()) else {
+            return;
+        };
         if commands.try_send(command).is_err() {
             // The link is gone or stuck; its own report follows, or its pings will fail.
             tracing::debug!(worker.id = %worker, "order not taken by the link");
@@ -261,8 +273,11 @@ impl Driver {
         for batch in &delivery.batches {
             // A trial that comes twice within one delivery counts once: its first row does.
             let mut seen = RoaringTreemap::new();
-            let kept =
-                if all { Ok(batch.clone()) } else { results::filter(batch, |t| trials.contains(t) && seen.insert(t)) };
+            let kept = if all {
+                Ok(batch.clone())
+            } else {
+                results::filter(batch, |t| trials.contains(t) && seen.insert(t))
+            };
             match kept {
                 Ok(batch) => self.buffers.push(sweep, batch),
                 Err(error) => tracing::error!(%error, "checked results cannot be filtered"),
@@ -272,7 +287,14 @@ impl Driver {
         self.buffers.note(sweep, rows.filter(|(trial, _)| all || trials.contains(*trial)));
     }
 
-    fn record_failed(&mut self, sweep: &SweepId, trial: u64, attempts: u32, kind: FailureKind, message: String) {
+    fn record_failed(
+        &mut self,
+        sweep: &SweepId,
+        trial: u64,
+        attempts: u32,
+        kind: FailureKind,
+        message: String,
+    ) {
         tracing::warn!(sweep.id = %sweep, trial, attempts, kind = %kind, %message, "trial given up");
         let record = TrialRecord {
             outcome: TrialOutcome {
@@ -283,7 +305,11 @@ impl Driver {
                 curve: Vec::new(),
                 predictions: None,
             },
-            execution: ExecutionRecord { attempt: attempts, started_ms: now_ms(), ..ExecutionRecord::default() },
+            execution: ExecutionRecord {
+                attempt: attempts,
+                started_ms: now_ms(),
+                ..ExecutionRecord::default()
+            },
         };
         match results::encode(&[record]) {
             Ok(batch) => {
@@ -296,7 +322,8 @@ impl Driver {
 
     fn finish(&mut self, sweep: &SweepId, state: SweepState) {
         let Some(entry) = self.sweeps.get_mut(sweep) else { return };
-        let state = if state == SweepState::Completed { StoredState::Completed } else { StoredState::Cancelled };
+        let state =
+            if state == SweepState::Completed { StoredState::Completed } else { StoredState::Cancelled };
         entry.stop_clock();
         entry.state = state;
         let record = entry.state_record(state);
@@ -382,7 +409,8 @@ impl Driver {
                 }
             }
             LinkEvent::Failed { pack, kind, message } => {
-                entry.failures += u32::from(!matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
+                entry.failures +=
+                    u32::from(!matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
                 tracing::debug!(worker.id = %worker, kind = %kind, %message, "pack failed");
                 if let Some(pack) = self.own(pack) {
                     self.feed(Event::PackFailed { worker, pack, kind, message });

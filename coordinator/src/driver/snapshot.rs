@@ -160,7 +160,8 @@ impl Driver {
         let now = self.started.elapsed();
         let workers = self.workers.iter().map(|(id, entry)| {
             let view = self.core.workers().find(|view| view.id == *id);
-            let quarantined = view.as_ref().and_then(|view| view.quarantined_until).filter(|until| *until > now);
+            let quarantined =
+                view.as_ref().and_then(|view| view.quarantined_until).filter(|until| *until > now);
             let (state, reason) = match quarantined {
                 Some(until) => {
                     let left = (until - now).as_secs_f64();

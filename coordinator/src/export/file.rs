@@ -26,7 +26,8 @@ struct Partial {
 impl Partial {
     fn create(dir: &Path, name: &str) -> Result<(Self, File), ExportError> {
         let partial = dir.join(format!(".{name}.partial"));
-        let file = File::create(&partial).map_err(|source| ExportError::Io { path: partial.clone(), source })?;
+        let file =
+            File::create(&partial).map_err(|source| ExportError::Io { path: partial.clone(), source })?;
         Ok((Self { partial, name: dir.join(name), kept: false }, file))
     }
 
@@ -35,7 +36,9 @@ impl Partial {
     }
 
     fn commit(mut self, file: &File) -> Result<(), ExportError> {
-        file.sync_all().and_then(|()| std::fs::rename(&self.partial, &self.name)).map_err(|e| self.fail(e))?;
+        file.sync_all()
+            .and_then(|()| std::fs::rename(&self.partial, &self.name))
+            .map_err(|e| self.fail(e))?;
         self.kept = true;
         Ok(())
     }

@@ -130,7 +130,8 @@ pub(super) struct Compared {
 
 impl Compared {
     fn of(strategy: &[Seed], baseline: &[Seed], get: impl Fn(&Seed) -> Option<f64>) -> Self {
-        let (mut ours, mut theirs, mut differences) = (Sample::default(), Sample::default(), Sample::default());
+        let (mut ours, mut theirs, mut differences) =
+            (Sample::default(), Sample::default(), Sample::default());
         let mut rest = baseline.iter().peekable();
         for seed in strategy {
             // Both are sorted by seed.

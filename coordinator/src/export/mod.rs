@@ -201,7 +201,8 @@ impl Exporter {
             let out_of_grid = || ExportError::OutOfGrid { index, trials: self.grid.len() };
             let at = self.grid.coordinates(index).ok_or_else(out_of_grid)?;
             let place = self.points.place(&self.grid, &at, index).ok_or_else(out_of_grid)?;
-            let id = trial_id(&place.dataset.json, place.encoder, &place.strategy.json, place.seed, &settings);
+            let id =
+                trial_id(&place.dataset.json, place.encoder, &place.strategy.json, place.seed, &settings);
             self.tables.push(&self.sweep, &id, &place, &record);
             let ended = self.groups.push(&at, &place, outcome);
             if let Some(group) = ended {
@@ -228,9 +229,11 @@ impl Exporter {
         let yaml = self.grid.spec().to_canonical_yaml();
         let page = crate::report::page(&summary, &self.tally.plots(), &yaml)?;
         let mut files: Vec<TextFile> = Vec::new();
-        for (name, text) in
-            [("spec.yaml", yaml), ("report.html", page), ("summary.json", format!("{:#}\n", summary.to_json()))]
-        {
+        for (name, text) in [
+            ("spec.yaml", yaml),
+            ("report.html", page),
+            ("summary.json", format!("{:#}\n", summary.to_json())),
+        ] {
             files.push(TextFile::create(&self.dir, name, &text)?);
         }
         self.tables.commit()?;
@@ -240,7 +243,12 @@ impl Exporter {
     }
 }
 
-fn end_group(group: &Group, groups: &mut Groups, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
+fn end_group(
+    group: &Group,
+    groups: &mut Groups,
+    tables: &mut Tables,
+    tally: &mut Tally,
+) -> Result<(), ExportError> {
     tables.stability(group);
     tally.end_group(group);
     groups.keep(group, tables, tally)

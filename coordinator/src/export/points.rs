@@ -165,7 +165,8 @@ fn labels(grid: &Grid, strategy: usize, count: u64, name: &str) -> Vec<String> {
         }
     };
     let configs: Vec<_> = (0..count).map(|point| config(point).unwrap_or_default()).collect();
-    let differs = |key: &str| configs.iter().any(|other| other.get(key) != configs.first().and_then(|c| c.get(key)));
+    let differs =
+        |key: &str| configs.iter().any(|other| other.get(key) != configs.first().and_then(|c| c.get(key)));
     let named = |config: &serde_json::Map<String, serde_json::Value>| {
         let fields = config.iter().filter(|(key, _)| differs(key)).map(|(key, value)| match value.as_str() {
             Some(text) => format!("{key}={text}"),

@@ -9,6 +9,9 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
+/// As an offset: the name needs a table of time zones wherever times are written as text.
+const UTC: &str = "+00:00";
+
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -46,7 +49,7 @@ impl Cells {
             Kind::Whole => Self::Whole(UInt64Builder::new()),
             Kind::Small => Self::Small(UInt32Builder::new()),
             Kind::Real => Self::Real(Float64Builder::new()),
-            Kind::Time => Self::Time(TimestampMillisecondBuilder::new().with_timezone("UTC")),
+            Kind::Time => Self::Time(TimestampMillisecondBuilder::new().with_timezone(UTC)),
             Kind::Smalls => Self::Smalls(ListBuilder::new(UInt32Builder::new())),
         }
     }
@@ -71,7 +74,7 @@ fn data_type(kind: Kind) -> DataType {
         Kind::Whole => DataType::UInt64,
         Kind::Small => DataType::UInt32,
         Kind::Real => DataType::Float64,
-        Kind::Time => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+        Kind::Time => DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
         Kind::Smalls => DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, true))),
     }
 }
@@ -127,7 +130,9 @@ impl Rows {
     pub fn whole(&mut self, value: Option<u64>) -> &mut Self {
         match self.next() {
             Some(Cells::Whole(cells)) => cells.append_option(value),
-            Some(Cells::Small(cells)) => cells.append_option(value.and_then(|value| u32::try_from(value).ok())),
+            Some(Cells::Small(cells)) => {
+                cells.append_option(value.and_then(|value| u32::try_from(value).ok()))
+            }
             _ => {}
         }
         self

@@ -148,7 +148,11 @@ pub(super) fn summarize(
     let mut failures: Vec<Failure> = tally
         .errors
         .iter()
-        .map(|(error, (trials, first))| Failure { error: error.clone(), trials: *trials, first_trial: *first })
+        .map(|(error, (trials, first))| Failure {
+            error: error.clone(),
+            trials: *trials,
+            first_trial: *first,
+        })
         .collect();
     failures.sort_by(|a, b| b.trials.cmp(&a.trials).then(a.first_trial.cmp(&b.first_trial)));
     Summary {
@@ -187,9 +191,12 @@ fn notes(tally: &Tally, left_out: Option<&str>) -> Vec<String> {
              groups of a strategy); tables and all other numbers use every trial"
         ));
     }
-    let skipped: u64 = tally.lines.iter().map(|line| line.curves.share()).map(|(kept, seen)| seen - kept).sum();
+    let skipped: u64 =
+        tally.lines.iter().map(|line| line.curves.share()).map(|(kept, seen)| seen - kept).sum();
     if skipped > 0 {
-        notes.push(format!("the plot of curves leaves {skipped} trials out, chosen by a hash of their number"));
+        notes.push(format!(
+            "the plot of curves leaves {skipped} trials out, chosen by a hash of their number"
+        ));
     }
     notes
 }
@@ -220,7 +227,10 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
 
 /// Slope of log(mean leave-one-out distance) on log x. Points are centred on the mean of their dataset family
 /// first, so that the slope is of what varies within a family, not of one family against another.
-fn slope<'a>(points: impl Iterator<Item = &'a GroupPoint>, x: impl Fn(&GroupPoint) -> Option<f64>) -> Option<Slope> {
+fn slope<'a>(
+    points: impl Iterator<Item = &'a GroupPoint>,
+    x: impl Fn(&GroupPoint) -> Option<f64>,
+) -> Option<Slope> {
     let mut families: std::collections::BTreeMap<usize, Vec<(f64, f64)>> = Default::default();
     for point in points {
         let positive = |value: &f64| *value > 0.0 && value.is_finite();

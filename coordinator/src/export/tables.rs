@@ -21,8 +21,16 @@ macro_rules! measures {
 const NAMED: &[(&str, Get)] =
     measures![accuracy, train_loss, eval_loss, margin, weight_distance, loo_mean, loo_max];
 const OTHERS: &[(&str, Get)] = measures![
-    train_accuracy, majority, trained_margin, weight_norm, direction_residual, loo_se, loo_raw_mean, loo_raw_max,
-    loo_flip_rate, loo_loss_change,
+    train_accuracy,
+    majority,
+    trained_margin,
+    weight_norm,
+    direction_residual,
+    loo_se,
+    loo_raw_mean,
+    loo_raw_max,
+    loo_flip_rate,
+    loo_loss_change,
 ];
 
 /// Statistics over seeds, as columns `<quantity>_<statistic>`.
@@ -75,8 +83,13 @@ impl Tables {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Table> {
-        let always =
-            [&mut self.results, &mut self.execution, &mut self.curves, &mut self.stability, &mut self.comparisons];
+        let always = [
+            &mut self.results,
+            &mut self.execution,
+            &mut self.curves,
+            &mut self.stability,
+            &mut self.comparisons,
+        ];
         always.into_iter().chain(self.predictions.as_mut())
     }
 
@@ -186,7 +199,8 @@ fn named(fields: &[(&str, Kind)]) -> Vec<(String, Kind)> {
     fields.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect()
 }
 
-const SHAPE: [(&str, Kind); 3] = [("samples", Kind::Small), ("features", Kind::Small), ("classes", Kind::Small)];
+const SHAPE: [(&str, Kind); 3] =
+    [("samples", Kind::Small), ("features", Kind::Small), ("classes", Kind::Small)];
 
 fn results() -> Rows {
     use Kind::{Real, Small, Text, Whole, Word};
@@ -276,7 +290,8 @@ fn comparisons() -> Rows {
     ]);
     for quantity in QUANTITIES {
         fields.push((format!("{quantity}_pairs"), Whole));
-        for statistic in ["difference", "difference_ci_low", "difference_ci_high", "ratio", "variance_ratio"] {
+        for statistic in ["difference", "difference_ci_low", "difference_ci_high", "ratio", "variance_ratio"]
+        {
             fields.push((format!("{quantity}_{statistic}"), Real));
         }
     }

@@ -270,7 +270,8 @@ impl Tally {
 
     /// What the plots show.
     pub fn plots(&self) -> Plots<'_> {
-        let (first, rest): (Vec<_>, Vec<_>) = self.lines.iter().partition(|line| line.strategy == self.baseline);
+        let (first, rest): (Vec<_>, Vec<_>) =
+            self.lines.iter().partition(|line| line.strategy == self.baseline);
         let shown = first.into_iter().chain(rest).take(PLOTTED);
         let lines: Vec<PlotLine<'_>> = shown
             .map(|line| PlotLine { label: &line.label, points: &line.points, curves: &line.curves })

@@ -2,7 +2,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, UInt32Type, UInt64Type};
 use evenkeel_common::id::{ContentHash, SweepId};
 use evenkeel_common::results::{CurvePoint, ExecutionRecord, Measures, TrialOutcome};
@@ -62,7 +62,7 @@ pub(crate) fn record(grid: &Grid, index: u64) -> TrialRecord {
                 Measures {
                     score: Some(0.8 + 0.1 * (draw(index, 1) - 0.5) / heads.sqrt()),
                     accuracy: Some(0.8),
-                    majority: Some(if index % 13 == 0 { 0.9 } else { 0.5 }),
+                    majority: Some(if index.is_multiple_of(13) { 0.9 } else { 0.5 }),
                     margin: Some(0.1 + draw(index / grid.seeds(), 2)),
                     loo_mean: Some(loo),
                     loo_max: Some(loo * 3.0),
@@ -129,13 +129,15 @@ fn records_can_be_read_back_from_the_results_as_they_were() {
     let summary = export(dir.path(), Format::Parquet, 17, |_| true);
     let grid = grid(SPEC);
     let results = table(dir.path(), "results.parquet");
-    let names: Vec<String> = results.schema().fields().iter().take(21).map(|field| field.name().clone()).collect();
+    let names: Vec<String> =
+        results.schema().fields().iter().take(21).map(|field| field.name().clone()).collect();
     let contract = "sweep_id, trial_index, trial_id, dataset, dataset_config, model, strategy, strategy_config, seed, status, \
                     error, score, metric, accuracy, train_loss, eval_loss, margin, weight_distance, loo_mean, loo_max, loo_count";
     assert_eq!(names.join(", "), contract);
     assert_eq!(results.num_rows() as u64, grid.len());
 
-    let (indices, scores, loos) = (wholes(&results, "trial_index"), reals(&results, "score"), reals(&results, "loo_mean"));
+    let (indices, scores, loos) =
+        (wholes(&results, "trial_index"), reals(&results, "score"), reals(&results, "loo_mean"));
     let (statuses, configs) = (words(&results, "status"), words(&results, "strategy_config"));
     let datasets = words(&results, "dataset_config");
     let ids = results.column_by_name("trial_id").expect("column").as_string::<i32>();
@@ -162,7 +164,8 @@ fn records_can_be_read_back_from_the_results_as_they_were() {
     assert_eq!(predictions.num_rows() as u64, summary.completed);
     assert_eq!(table(dir.path(), "execution.parquet").num_rows() as u64, grid.len());
     let json: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(dir.path().join("summary.json")).expect("read")).expect("json");
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("summary.json")).expect("read"))
+            .expect("json");
     assert_eq!(json["complete"], true);
     let yaml = std::fs::read_to_string(dir.path().join("spec.yaml")).expect("read");
     assert_eq!(Spec::parse("spec.yaml", &yaml).expect("spec"), *grid.spec());
@@ -178,11 +181,16 @@ fn a_group_has_the_statistics_of_its_completed_trials() {
     let (means, sds) = (reals(&stability, "score_mean"), reals(&stability, "score_sd"));
     let rates = reals(&stability, "failed_run_rate");
     for (group, ((mean, sd), rate)) in means.iter().zip(&sds).zip(&rates).enumerate() {
-        let outcomes: Vec<TrialOutcome> = (0..4).map(|seed| record(&grid, group as u64 * 4 + seed).outcome).collect();
-        let sample: evenkeel_common::stats::Sample = outcomes.iter().filter_map(|o| o.measures.score).collect();
+        let outcomes: Vec<TrialOutcome> =
+            (0..4).map(|seed| record(&grid, group as u64 * 4 + seed).outcome).collect();
+        let sample: evenkeel_common::stats::Sample =
+            outcomes.iter().filter_map(|o| o.measures.score).collect();
         let expected = sample.summary();
         assert_eq!((*mean, *sd), (expected.map(|n| n.mean), expected.and_then(|n| n.sd)));
-        let bad = |o: &&TrialOutcome| o.status == Status::Diverged || o.measures.score.is_some_and(|s| s <= o.measures.majority.unwrap_or(0.0));
+        let bad = |o: &&TrialOutcome| {
+            o.status == Status::Diverged
+                || o.measures.score.is_some_and(|s| s <= o.measures.majority.unwrap_or(0.0))
+        };
         let judged = outcomes.iter().filter(|o| o.status != Status::Failed).count();
         assert_eq!(*rate, (judged > 0).then(|| outcomes.iter().filter(bad).count() as f64 / judged as f64));
     }
@@ -206,7 +214,8 @@ fn strategies_are_paired_with_the_baseline_on_the_seed() {
         assert_eq!(pairs[row as usize], Some(both.len() as u64));
         let mean = both.iter().map(|(a, b)| a - b).sum::<f64>() / both.len() as f64;
         assert!((differences[row as usize].expect("difference") - mean).abs() < 1e-12);
-        let variance = |values: Vec<f64>| values.into_iter().collect::<evenkeel_common::stats::Sample>().variance();
+        let variance =
+            |values: Vec<f64>| values.into_iter().collect::<evenkeel_common::stats::Sample>().variance();
         let (a, b) = (both.iter().map(|p| p.0).collect(), both.iter().map(|p| p.1).collect());
         let expected = variance(a).zip(variance(b)).map(|(a, b)| a / b);
         assert_eq!(ratios[row as usize], expected);
@@ -218,13 +227,21 @@ fn files_do_not_depend_on_the_size_of_windows() {
     let (one, other) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
     export(one.path(), Format::Parquet, 1, |_| true);
     export(other.path(), Format::Parquet, 100_000, |_| true);
-    let mut names: Vec<_> = std::fs::read_dir(one.path()).expect("list").map(|e| e.expect("entry").file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(one.path()).expect("list").map(|e| e.expect("entry").file_name()).collect();
     names.sort();
     assert_eq!(
         names,
         [
-            "comparisons.parquet", "curves.parquet", "execution.parquet", "predictions.parquet", "report.html",
-            "results.parquet", "spec.yaml", "stability.parquet", "summary.json",
+            "comparisons.parquet",
+            "curves.parquet",
+            "execution.parquet",
+            "predictions.parquet",
+            "report.html",
+            "results.parquet",
+            "spec.yaml",
+            "stability.parquet",
+            "summary.json",
         ]
     );
     for name in names {
@@ -252,8 +269,11 @@ fn a_partial_sweep_says_so_and_counts_what_there_is() {
 
 #[test]
 fn csv_and_json_lines_hold_the_same_values() {
-    let (parquet, csv, jsonl) =
-        (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let (parquet, csv, jsonl) = (
+        tempfile::tempdir().expect("dir"),
+        tempfile::tempdir().expect("dir"),
+        tempfile::tempdir().expect("dir"),
+    );
     export(parquet.path(), Format::Parquet, 100, |_| true);
     export(csv.path(), Format::Csv, 100, |_| true);
     export(jsonl.path(), Format::Jsonl, 100, |_| true);
@@ -261,19 +281,29 @@ fn csv_and_json_lines_hold_the_same_values() {
     let scores = reals(&results, "score");
     let mut reader = csv::Reader::from_path(csv.path().join("results.csv")).expect("open");
     let column = reader.headers().expect("header").iter().position(|name| name == "score").expect("score");
-    let from_csv: Vec<Option<f64>> =
-        reader.records().map(|row| row.expect("row").get(column).and_then(|cell| cell.parse().ok())).collect();
+    let from_csv: Vec<Option<f64>> = reader
+        .records()
+        .map(|row| row.expect("row").get(column).and_then(|cell| cell.parse().ok()))
+        .collect();
     assert_eq!(from_csv, scores);
     let lines = std::fs::read_to_string(jsonl.path().join("results.jsonl")).expect("read");
-    let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    let rows: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
     assert_eq!(rows.iter().map(|row| row["score"].as_f64()).collect::<Vec<_>>(), scores);
     assert_eq!(rows[0]["sweep_id"], "export-test-0123456789");
     let lines = std::fs::read_to_string(jsonl.path().join("predictions.jsonl")).expect("read");
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().expect("line")).expect("json");
     assert_eq!(first["predictions"], serde_json::json!([0, 1, 0]));
     let lines = std::fs::read_to_string(csv.path().join("execution.csv")).expect("read");
-    assert!(lines.lines().nth(1).is_some_and(|line| line.contains("2023-11-14T22:13:20Z")), "{:?}", lines.lines().nth(1));
-    assert_eq!("xml".parse::<Format>(), Err("unknown format \"xml\"; allowed: `parquet`, `csv`, `jsonl`".to_owned()));
+    assert!(
+        lines.lines().nth(1).is_some_and(|line| line.contains("2023-11-14T22:13:20Z")),
+        "{:?}",
+        lines.lines().nth(1)
+    );
+    assert_eq!(
+        "xml".parse::<Format>(),
+        Err("unknown format \"xml\"; allowed: `parquet`, `csv`, `jsonl`".to_owned())
+    );
 }
 
 #[test]
@@ -302,7 +332,8 @@ fn a_strategy_is_shown_by_point_while_points_are_few() {
     let labels: Vec<&str> = few.lines().all.iter().map(|(_, label, _)| label.as_str()).collect();
     assert_eq!(labels, ["head", "mhloss (heads=5)", "mhloss (heads=50)"]);
     let many = Points::new(&grid(&SPEC.replace("heads: [5, 50]", "heads: {range: [1, 100, 1]}")));
-    let labels: Vec<_> = many.lines().all.iter().map(|(_, label, points)| (label.as_str(), *points)).collect();
+    let labels: Vec<_> =
+        many.lines().all.iter().map(|(_, label, points)| (label.as_str(), *points)).collect();
     assert_eq!(labels, [("head", 1), ("mhloss", 99)]);
     assert_eq!((many.lines().of(1, 57), few.lines().of(1, 1)), (1, 2));
 }
@@ -315,5 +346,8 @@ fn a_slope_is_fitted_within_families_of_datasets() {
     // The made-up distances are 2/n; the family `blobs` has one size and takes no part.
     assert_eq!(slope.groups, 12);
     assert!((slope.slope + 1.0).abs() < 0.05, "{slope:?}");
-    assert!(slope.ci_low.is_some_and(|low| low < -1.0) && slope.ci_high.is_some_and(|high| high > -1.0), "{slope:?}");
+    assert!(
+        slope.ci_low.is_some_and(|low| low < -1.0) && slope.ci_high.is_some_and(|high| high > -1.0),
+        "{slope:?}"
+    );
 }

@@ -108,9 +108,13 @@ impl v1::membership_service_server::MembershipService for Embedded {
         &self,
         request: Request<v1::RegisterRequest>,
     ) -> Result<Response<v1::RegisterResponse>, Status> {
-        let worker = request.into_inner().worker.ok_or_else(|| Status::invalid_argument("`worker` is missing"))?;
+        let worker =
+            request.into_inner().worker.ok_or_else(|| Status::invalid_argument("`worker` is missing"))?;
         if worker.protocol_version != PROTOCOL_VERSION {
-            return Err(Status::failed_precondition(other_protocol(worker.protocol_version, &worker.version)));
+            return Err(Status::failed_precondition(other_protocol(
+                worker.protocol_version,
+                &worker.version,
+            )));
         }
         let record = WorkerRecord {
             id: worker.id,
@@ -166,7 +170,10 @@ mod tests {
         let status = Embedded::default().register(Request::new(request)).await.expect_err("accepted");
         assert_eq!(status.code(), tonic::Code::FailedPrecondition);
         let message = status.message();
-        assert!(message.contains("protocol 7 (evenkeel 9.9.9)") && message.contains("protocol 1 (evenkeel 0."), "{message}");
+        assert!(
+            message.contains("protocol 7 (evenkeel 9.9.9)") && message.contains("protocol 1 (evenkeel 0."),
+            "{message}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -174,7 +181,9 @@ mod tests {
         let registry = Embedded::default();
         let (events, mut inbox) = mpsc::channel(8);
         let following = tokio::spawn(Box::new(registry.clone()).follow(events, CancellationToken::new()));
-        let register = || registry.register(Request::new(v1::RegisterRequest { worker: Some(worker(PROTOCOL_VERSION)) }));
+        let register = || {
+            registry.register(Request::new(v1::RegisterRequest { worker: Some(worker(PROTOCOL_VERSION)) }))
+        };
         register().await.expect("register");
         assert!(matches!(inbox.recv().await, Some(MembershipEvent::Up(record)) if record.id == "w-1"));
         let start = Instant::now();

@@ -73,10 +73,17 @@ impl Etcd {
         };
         let present: BTreeMap<WorkerId, WorkerRecord> =
             listing.kvs().iter().filter_map(|pair| read(&prefix, pair)).collect();
-        let mut news: Vec<MembershipEvent> =
-            known.keys().filter(|id| !present.contains_key(*id)).cloned().map(MembershipEvent::Down).collect();
+        let mut news: Vec<MembershipEvent> = known
+            .keys()
+            .filter(|id| !present.contains_key(*id))
+            .cloned()
+            .map(MembershipEvent::Down)
+            .collect();
         news.extend(
-            present.iter().filter(|(id, record)| known.get(*id) != Some(*record)).map(|(_, r)| MembershipEvent::Up(r.clone())),
+            present
+                .iter()
+                .filter(|(id, record)| known.get(*id) != Some(*record))
+                .map(|(_, r)| MembershipEvent::Up(r.clone())),
         );
         *known = present;
         for event in news {
@@ -108,9 +115,8 @@ impl Etcd {
                         let changed = known.insert(id, record.clone()).as_ref() != Some(&record);
                         changed.then_some(MembershipEvent::Up(record))
                     }),
-                    EventType::Delete => id_of(&prefix, pair).and_then(|id| {
-                        known.remove(&id).map(|_| MembershipEvent::Down(id))
-                    }),
+                    EventType::Delete => id_of(&prefix, pair)
+                        .and_then(|id| known.remove(&id).map(|_| MembershipEvent::Down(id))),
                 };
                 if let Some(change) = change
                     && events.send(change).await.is_err()

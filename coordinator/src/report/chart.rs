@@ -28,11 +28,13 @@ fn color(line: usize) -> RGBColor {
 }
 
 /// From values to pixels.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scale {
     low: f64,
     high: f64,
     log: bool,
+    /// Values of ticks, when they are not to be found.
+    given: Option<Vec<f64>>,
 }
 
 impl Scale {
@@ -45,16 +47,34 @@ impl Scale {
         }
         if log {
             let room = ((high / low).ln() * 0.06).max(0.1);
-            return Some(Self { low: (low.ln() - room).exp(), high: (high.ln() + room).exp(), log });
+            return Some(Self {
+                low: (low.ln() - room).exp(),
+                high: (high.ln() + room).exp(),
+                log,
+                given: None,
+            });
         }
         let room = ((high - low) * 0.05).max(high.abs() * 0.01).max(1e-9);
         // A spread begins at zero.
         let low = if low >= 0.0 { 0.0 } else { low - room };
-        Some(Self { low, high: high + room, log })
+        Some(Self { low, high: high + room, log, given: None })
+    }
+
+    /// The same scale with these ticks, if they are few.
+    pub fn with_ticks(mut self, mut values: Vec<f64>) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        values.dedup();
+        // Neighbours that would stand on one another's toes are no ticks.
+        let apart =
+            values.windows(2).all(|pair| matches!(pair, [a, b] if self.share(*b) - self.share(*a) > 0.09));
+        if values.len() <= 7 && apart {
+            self.given = Some(values);
+        }
+        self
     }
 
     /// Place of a value in [0, 1].
-    fn share(self, value: f64) -> f64 {
+    fn share(&self, value: f64) -> f64 {
         let share = if self.log {
             (value.max(f64::MIN_POSITIVE) / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -64,7 +84,10 @@ impl Scale {
     }
 
     /// Values of ticks, at most about `most`.
-    pub fn ticks(self, most: usize) -> Vec<f64> {
+    pub fn ticks(&self, most: usize) -> Vec<f64> {
+        if let Some(given) = &self.given {
+            return given.clone();
+        }
         if !self.log {
             return linear_ticks(self.low, self.high, most);
         }
@@ -128,8 +151,9 @@ impl<'a> Chart<'a> {
         let mut svg = String::new();
         {
             let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
-            let chart = Chart { area, x, y: y.map(|(scale, _)| scale), height: height as i32 };
-            chart.axes(x_title, y)?;
+            let (y, y_title) = y.map_or((None, ""), |(scale, title)| (Some(scale), title));
+            let chart = Chart { area, x, y, height: height as i32 };
+            chart.axes(x_title, y_title)?;
             marks(&chart)?;
             chart.area.present().map_err(failed)?;
         }
@@ -147,13 +171,13 @@ impl<'a> Chart<'a> {
 
     fn y(&self, value: f64) -> i32 {
         let room = f64::from(self.height - TOP - BOTTOM);
-        let share = self.y.map_or(0.0, |scale| scale.share(value));
+        let share = self.y.as_ref().map_or(0.0, |scale| scale.share(value));
         self.height - BOTTOM - (room * share).round() as i32
     }
 
-    fn axes(&self, x_title: &str, y: Option<(Scale, &str)>) -> Drawn {
+    fn axes(&self, x_title: &str, y_title: &str) -> Drawn {
         let (left, right, bottom) = (self.left(), WIDTH as i32 - RIGHT, self.height - BOTTOM);
-        let top = if y.is_some() { TOP } else { 0 };
+        let top = if self.y.is_some() { TOP } else { 0 };
         for value in self.x.ticks(6) {
             let at = self.x(value);
             self.path(vec![(at, top), (at, bottom)], GRID.stroke_width(2))?;
@@ -161,13 +185,13 @@ impl<'a> Chart<'a> {
         }
         let middle = (left + right) / 2;
         self.text(x_title, (middle, self.height - 8), INK, (HPos::Center, VPos::Bottom))?;
-        if let Some((scale, title)) = y {
+        if let Some(scale) = &self.y {
             for value in scale.ticks(6) {
                 let at = self.y(value);
                 self.path(vec![(left, at), (right, at)], GRID.stroke_width(2))?;
                 self.text(&tick(value), (left - 12, at), INK, (HPos::Right, VPos::Center))?;
             }
-            self.text(title, (8, 4), INK, (HPos::Left, VPos::Top))?;
+            self.text(y_title, (8, 4), INK, (HPos::Left, VPos::Top))?;
             self.path(vec![(left, top), (left, bottom)], INK.stroke_width(2))?;
         }
         self.path(vec![(left, bottom), (right, bottom)], INK.stroke_width(2))
@@ -199,13 +223,10 @@ impl<'a> Chart<'a> {
     }
 
     /// The line itself, above all bands.
-    pub fn line(&self, line: usize, points: &[(f64, f64, f64, f64)], marks: bool) -> Drawn {
+    pub fn line(&self, line: usize, points: &[(f64, f64, f64, f64)]) -> Drawn {
         let places: Vec<(i32, i32)> = points.iter().map(|(x, y, ..)| (self.x(*x), self.y(*y))).collect();
         self.path(places.clone(), color(line).stroke_width(5))?;
-        if marks || places.len() == 1 {
-            places.into_iter().try_for_each(|at| self.mark(line, at, 11))?;
-        }
-        Ok(())
+        places.into_iter().try_for_each(|at| self.mark(line, at, 11))
     }
 
     /// A mark whose shape, beside its colour, tells lines apart.
@@ -269,7 +290,9 @@ mod tests {
         assert_eq!(ticks(50.0, 400.0, true), ["50", "100", "200"]);
         assert_eq!(ticks(1e-5, 1.0, true), ["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"]);
         assert_eq!(ticks(0.0, 0.31, false), ["0", "0.1", "0.2", "0.3"]);
-        for (low, high) in [(1.0, 1.0), (3.0, 3.2), (1e-12, 1e12), (0.011, 0.019), (1e-7, 3e-7), (25.0, 1600.0)] {
+        for (low, high) in
+            [(1.0, 1.0), (3.0, 3.2), (1e-12, 1e12), (0.011, 0.019), (1e-7, 3e-7), (25.0, 1600.0)]
+        {
             for log in [true, false] {
                 let found = ticks(low, high, log);
                 assert!((2..=8).contains(&found.len()), "{low} to {high}, log {log}: {found:?}");

@@ -52,8 +52,10 @@ pub(super) fn counted(value: u64, one: &str, many: &str) -> String {
 pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
-        0..60 => format!("{} s", significant(seconds.max(0.0), if seconds < 9.95 { 2 } else { 3 })),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ if seconds < 59.95 => {
+            format!("{} s", significant(seconds.max(0.0), if seconds < 9.95 { 2 } else { 3 }))
+        }
+        0..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }
 }
@@ -87,7 +89,11 @@ pub(super) fn tick(value: f64) -> String {
         return minus(text);
     }
     let mantissa = (value / 10f64.powi(exponent) * 1e6).round() / 1e6;
-    if mantissa == 1.0 { format!("10{}", superscript(exponent)) } else { format!("{mantissa}×10{}", superscript(exponent)) }
+    if mantissa == 1.0 {
+        format!("10{}", superscript(exponent))
+    } else {
+        format!("{mantissa}×10{}", superscript(exponent))
+    }
 }
 
 fn minus(text: &str) -> String {

@@ -139,9 +139,13 @@ fn picture(html: &mut String, figure: &Figure, plots: &Plots<'_>) {
     }
     let hidden = match plots.hidden {
         0 => String::new(),
-        hidden => format!(" {} are not shown; the tables have them.", counted(hidden as u64, "further line", "further lines")),
+        hidden => format!(
+            " {} are not shown; the tables have them.",
+            counted(hidden as u64, "further line", "further lines")
+        ),
     };
-    let _ = writeln!(html, "{}<figcaption>{}{hidden}</figcaption></figure>", figure.svg, escape(&figure.caption));
+    let _ =
+        writeln!(html, "{}<figcaption>{}{hidden}</figcaption></figure>", figure.svg, escape(&figure.caption));
 }
 
 fn failures(html: &mut String, summary: &Summary) {
@@ -180,7 +184,11 @@ fn how(html: &mut String, summary: &Summary) {
     entry("program", &format!("evenkeel {}", summary.version));
     entry("begun", &summary.started_ms.map(time).unwrap_or_default());
     let rate = |seconds: f64| {
-        format!("{} ({} trials a second)", duration(seconds), significant(summary.recorded as f64 / seconds, 3))
+        format!(
+            "{} ({} trials a second)",
+            duration(seconds),
+            significant(summary.recorded as f64 / seconds, 3)
+        )
     };
     entry("took", &summary.wall_seconds.filter(|s| *s > 0.0).map(rate).unwrap_or_default());
     entry("workers", &few(&summary.workers));

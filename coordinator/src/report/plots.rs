@@ -29,28 +29,25 @@ pub(super) struct Figure {
 
 /// The pictures that the sweep's axes and measures allow.
 pub(super) fn figures(plots: &Plots<'_>) -> Result<Vec<Figure>, ExportError> {
-    let spread = spread(
+    let spread = spread(plots)?;
+    let by_samples =
+        by_axis(plots, "Leave-one-out distance against training set size", "training set size n", |point| {
+            Some(f64::from(point.samples))
+        })?;
+    let by_margin = by_axis(
         plots,
-        "Spread of the score over seeds",
-        "standard deviation of the score within a group",
-        |point| point.score_sd,
+        "Leave-one-out distance against margin",
+        "hard margin γ (distance units of the features)",
+        |point| point.margin,
     )?;
-    let by_samples = by_axis(plots, "Leave-one-out distance against training set size", "training set size n", |point| {
-        Some(f64::from(point.samples))
-    })?;
-    let by_margin = by_axis(plots, "Leave-one-out distance against margin", "hard margin γ (distance units of the features)", |point| {
-        point.margin
-    })?;
     Ok([spread, by_samples, by_margin, over_steps(plots)?].into_iter().flatten().collect())
 }
 
-fn spread(
-    plots: &Plots<'_>,
-    title: &'static str,
-    axis: &str,
-    get: fn(&GroupPoint) -> Option<f64>,
-) -> Result<Option<Figure>, ExportError> {
-    let values = |line: &PlotLine<'_>| line.points.iter().filter_map(get).collect::<Sample>().sorted();
+fn spread(plots: &Plots<'_>) -> Result<Option<Figure>, ExportError> {
+    let (title, axis) = ("Spread of the score over seeds", "standard deviation of the score within a group");
+    let values = |line: &PlotLine<'_>| {
+        line.points.iter().filter_map(|point| point.score_sd).collect::<Sample>().sorted()
+    };
     let rows: Vec<(usize, Vec<f64>)> =
         plots.lines.iter().map(values).enumerate().filter(|(_, values)| !values.is_empty()).collect();
     let Some(scale) = Scale::of(rows.iter().flat_map(|(_, values)| values.iter().copied()), false) else {
@@ -75,11 +72,19 @@ fn spread(
     })?;
     let groups = rows.iter().map(|(_, values)| values.len()).max().unwrap_or(0) as u64;
     let caption = format!(
-        "Every dot is a group: one dataset, trained with {} seeds or fewer that differ in nothing else. The box spans the \
-         quartiles around the median, whiskers the 5th to the 95th percentile (up to {} groups a row). Further left is more stable.",
-        "the sweep's", count(groups)
+        "Every dot is a group: one dataset, trained again and again with nothing but the seed changed. The box spans the \
+         quartiles around the median, whiskers the 5th to the 95th percentile; of up to {} groups a row, at most {} dots \
+         are drawn. Further left is more stable.",
+        count(groups),
+        DOTS
     );
-    Ok(Some(Figure { title, svg, caption, shown: rows.iter().map(|(line, _)| *line).collect(), labelled: true }))
+    Ok(Some(Figure {
+        title,
+        svg,
+        caption,
+        shown: rows.iter().map(|(line, _)| *line).collect(),
+        labelled: true,
+    }))
 }
 
 /// Median and quartiles of the leave-one-out distance along an axis of the datasets, on log-log axes.
@@ -103,11 +108,16 @@ fn by_axis(
         let shown = line.points.iter().filter(|point| varies(point.family));
         shown.filter_map(|p| get(p).filter(positive).zip(p.loo_mean.filter(positive))).collect()
     };
-    let lines: Vec<(usize, Vec<Quartiles>)> =
-        plots.lines.iter().map(|line| along(pairs(line))).enumerate().filter(|(_, line)| line.len() > 1).collect();
+    let lines: Vec<(usize, Vec<Quartiles>)> = plots
+        .lines
+        .iter()
+        .map(|line| along(pairs(line)))
+        .enumerate()
+        .filter(|(_, line)| line.len() > 1)
+        .collect();
     let caption = "Lines join medians over datasets, bands span the quartiles. Both axes are logarithmic: a power law is a \
                    straight line, and its exponent the slope that is fitted above.";
-    lines_figure(title, (axis, "mean leave-one-out distance ‖ŵ − ŵ⁽ⁱ⁾‖"), lines, true, caption)
+    lines_figure(title, (axis, "mean leave-one-out distance ‖ŵ − ŵ⁽ⁱ⁾‖"), &lines, caption)
 }
 
 /// x, median, first and third quartile.
@@ -161,23 +171,23 @@ fn over_steps(plots: &Plots<'_>) -> Result<Option<Figure>, ExportError> {
         ("Training loss over training", "training loss (nats)")
     };
     let caption = "Lines join medians over trials at the recorded steps, bands span the quartiles.";
-    lines_figure(title, ("training steps t", axis), lines, true, caption)
+    lines_figure(title, ("training steps t", axis), &lines, caption)
 }
 
 fn lines_figure(
     title: &'static str,
     (x_title, y_title): (&str, &str),
-    lines: Vec<(usize, Vec<Quartiles>)>,
-    marks: bool,
+    lines: &[(usize, Vec<Quartiles>)],
     caption: &str,
 ) -> Result<Option<Figure>, ExportError> {
     let points = || lines.iter().flat_map(|(_, line)| line.iter());
     let x = Scale::of(points().map(|point| point.0), true);
     let y = Scale::of(points().flat_map(|point| [point.1, point.2, point.3]), true);
     let (Some(x), Some(y)) = (x, y) else { return Ok(None) };
+    let x = x.with_ticks(points().map(|point| point.0).collect());
     let svg = Chart::draw(title, HEIGHT, (x, x_title), Some((y, y_title)), |chart| {
         lines.iter().try_for_each(|(line, points)| chart.band(*line, points))?;
-        lines.iter().try_for_each(|(line, points)| chart.line(*line, points, marks))
+        lines.iter().try_for_each(|(line, points)| chart.line(*line, points))
     })?;
     let shown = lines.iter().map(|(line, _)| *line).collect();
     Ok(Some(Figure { title, svg, caption: caption.to_owned(), shown, labelled: false }))

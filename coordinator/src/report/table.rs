@@ -1,58 +1,65 @@
 //! The table on the terminal.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
 use super::figures::{clip, count, maybe, percent};
-use crate::export::Summary;
+use crate::export::{LineSummary, Summary};
+
+/// A rule below the header, and nothing else.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+/// Longest label that is not broken into lines.
+const LABEL: usize = 36;
 
 /// One row a strategy (or a strategy point, while they are few). Fits the terminal, or `width` columns.
+/// Columns that say nothing of this sweep are left out.
 #[must_use]
 pub fn render(summary: &Summary, width: Option<u16>) -> String {
+    let lines = &summary.strategies;
+    let column = |title: &str, shown: bool, cell: &dyn Fn(&LineSummary) -> String| {
+        shown.then(|| (title.to_owned(), lines.iter().map(cell).collect::<Vec<String>>()))
+    };
+    let some = |get: fn(&LineSummary) -> Option<f64>| lines.iter().any(|line| get(line).is_some());
+    let columns: Vec<(String, Vec<String>)> = [
+        column("strategy", true, &|line| clip(&line.label, LABEL)),
+        column("trials", true, &|line| match line.completed + line.diverged + line.failed {
+            recorded if recorded == line.trials => count(recorded),
+            recorded => format!("{} of {}", count(recorded), count(line.trials)),
+        }),
+        column("diverged", summary.diverged > 0, &|line| count(line.diverged)),
+        column("failed", summary.failed > 0, &|line| count(line.failed)),
+        column("mean score", true, &|line| maybe(line.score_mean, 4)),
+        column("SD over seeds", true, &|line| maybe(line.score_sd_pooled, 2)),
+        column("failed runs", true, &|line| line.failed_run_rate.map_or_else(|| "–".to_owned(), percent)),
+        column("mean LOO", some(|line| line.loo_mean), &|line| maybe(line.loo_mean, 3)),
+        column("max LOO", some(|line| line.loo_max), &|line| maybe(line.loo_max, 3)),
+        column("variance ratio", some(|line| line.variance_ratio), &|line| {
+            if line.is_baseline { "baseline".to_owned() } else { maybe(line.variance_ratio, 3) }
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
     if let Some(width) = width {
         table.set_width(width);
     }
-    // Columns that say nothing of this sweep are left out.
-    let any = |has: fn(&crate::export::LineSummary) -> bool| summary.strategies.iter().any(has);
-    let (loo, ratio) = (any(|line| line.loo_mean.is_some()), any(|line| line.variance_ratio.is_some()));
-    let mut header = vec!["strategy", "trials", "diverged", "failed", "mean score", "SD over seeds", "failed runs"];
-    if loo {
-        header.extend(["mean LOO", "max LOO"]);
+    table.set_header(columns.iter().map(|(title, _)| title));
+    for row in 0..lines.len() {
+        table.add_row(columns.iter().filter_map(|(_, cells)| cells.get(row)));
     }
-    if ratio {
-        header.push("variance ratio");
-    }
-    let columns = header.len();
-    table.set_header(header.into_iter().map(Cell::new));
-    for line in &summary.strategies {
-        let recorded = line.completed + line.diverged + line.failed;
-        let trials = match line.trials {
-            all if all == recorded => count(all),
-            all => format!("{} of {}", count(recorded), count(all)),
-        };
-        let mut row = vec![
-            clip(&line.label, 40),
-            trials,
-            count(line.diverged),
-            count(line.failed),
-            maybe(line.score_mean, 4),
-            maybe(line.score_sd_pooled, 2),
-            line.failed_run_rate.map_or_else(|| "–".to_owned(), percent),
-        ];
-        if loo {
-            row.extend([maybe(line.loo_mean, 3), maybe(line.loo_max, 3)]);
-        }
-        if ratio {
-            row.push(if line.is_baseline { "baseline".to_owned() } else { maybe(line.variance_ratio, 3) });
-        }
-        table.add_row(row);
-    }
-    for position in 1..columns {
-        if let Some(column) = table.column_mut(position) {
+    for (position, (title, cells)) in columns.iter().enumerate() {
+        let Some(column) = table.column_mut(position) else { continue };
+        if position > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }
+        // Titles break between words, cells not at all; a cell has a space on either side.
+        let words = title.split(' ').chain(cells.iter().map(String::as_str));
+        let least = words.map(|word| word.chars().count()).max().unwrap_or(0) + 2;
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(
+            u16::try_from(least).unwrap_or(20),
+        )));
     }
     table.to_string()
 }

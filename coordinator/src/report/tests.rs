@@ -57,7 +57,10 @@ fn a_page_needs_nothing_beside_itself() {
     let (_, page) = report();
     let outside = page.replace("http://www.w3.org/2000/svg", "");
     for loader in ["http:", "https:", "src=", "@import", "url(", "<link", "<script"] {
-        assert!(!outside.replace("head&lt;img src=x&gt;", "").replace("&lt;img src=x&gt;", "").contains(loader), "{loader}");
+        assert!(
+            !outside.replace("head&lt;img src=x&gt;", "").replace("&lt;img src=x&gt;", "").contains(loader),
+            "{loader}"
+        );
     }
     assert_eq!(page.matches("<svg").count(), 4, "spread, samples, margin and steps are drawn");
     assert!(!page.contains("#0102") && !page.contains("#0200"), "a placeholder colour is left");
@@ -72,7 +75,10 @@ fn findings_are_made_from_the_numbers() {
     assert!(page.contains(&format!("the variance is {ratio} times as large (median over ")), "{ratio}");
     let slope = line.slope_samples.expect("slope");
     let power = figures::significant(slope.slope, 3);
-    assert!(page.contains(&format!("falls with the training set size n, as a power of {power} (95 % confidence")), "{power}");
+    assert!(
+        page.contains(&format!("falls with the training set size n, as a power of {power} (95 % confidence")),
+        "{power}"
+    );
     let rate = figures::percent(line.failed_run_rate.expect("rate"));
     assert!(page.contains(&format!("mhloss (heads=50): {rate} of the runs failed")), "{rate}");
 }

@@ -17,7 +17,9 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
     }
     for line in &summary.strategies {
         let slopes = [(&line.slope_samples, "the training set size n"), (&line.slope_margin, "the margin γ")];
-        found.extend(slopes.into_iter().filter_map(|(slope, of)| Some(power_law(&line.label, slope.as_ref()?, of))));
+        found.extend(
+            slopes.into_iter().filter_map(|(slope, of)| Some(power_law(&line.label, slope.as_ref()?, of))),
+        );
     }
     let all_fine = summary.strategies.iter().all(|line| line.failed_run_rate.is_none_or(|rate| rate == 0.0));
     let judged = summary.strategies.iter().any(|line| line.failed_run_rate.is_some());

@@ -15,7 +15,10 @@ mod sweeps;
 mod writer;
 
 pub use segment::{SegmentTrials, read_records, read_trials, to_parquet};
-pub use sweeps::{FeatureRecord, LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path, segment_path};
+pub use sweeps::{
+    FeatureRecord, LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path,
+    segment_path,
+};
 pub use writer::{Segment, WriteEvent, Writer};
 
 use std::path::PathBuf;
@@ -105,7 +108,9 @@ impl Store {
             }
             Some(("file", path)) => directory(path).map_err(refuse)?,
             Some((scheme, _)) => {
-                return Err(refuse(format!("`{scheme}://` is not supported; use a directory or s3://bucket/prefix")));
+                return Err(refuse(format!(
+                    "`{scheme}://` is not supported; use a directory or s3://bucket/prefix"
+                )));
             }
             None => directory(location).map_err(refuse)?,
         };
@@ -199,7 +204,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn next_epoch(&self) -> Result<u64, StoreError> {
-        let mut epoch = self.list("epochs").await?.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0u64);
+        let mut epoch =
+            self.list("epochs").await?.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0u64);
         loop {
             epoch += 1;
             match self.create(&format!("epochs/{epoch:010}"), Bytes::from_static(b"")).await {
@@ -246,7 +252,10 @@ mod tests {
         assert_eq!(store.list("sweeps/x").await.expect("list"), ["spec.json"]);
         assert_eq!(store.folders("sweeps").await.expect("folders"), ["x"]);
         assert!(matches!(store.read("nothing").await, Err(StoreError::Missing { .. })));
-        assert_eq!((store.next_epoch().await.expect("epoch"), store.next_epoch().await.expect("epoch")), (1, 2));
+        assert_eq!(
+            (store.next_epoch().await.expect("epoch"), store.next_epoch().await.expect("epoch")),
+            (1, 2)
+        );
     }
 
     #[test]

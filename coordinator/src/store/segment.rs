@@ -79,7 +79,10 @@ fn open(
     if version.is_none_or(|version| version > evenkeel_common::FORMAT_VERSION) {
         let found = metadata.get(FORMAT_KEY).copied().unwrap_or("none");
         let known = evenkeel_common::FORMAT_VERSION;
-        return Err(corrupt(path, &format!("found format version {found}, this program knows up to {known}")));
+        return Err(corrupt(
+            path,
+            &format!("found format version {found}, this program knows up to {known}"),
+        ));
     }
     let builder = match columns {
         Some(columns) => {

@@ -176,7 +176,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not take it.
-    pub async fn write_state(&self, id: &SweepId, name: &str, record: &StateRecord) -> Result<(), StoreError> {
+    pub async fn write_state(
+        &self,
+        id: &SweepId,
+        name: &str,
+        record: &StateRecord,
+    ) -> Result<(), StoreError> {
         let bytes: Bytes = serde_json::to_vec(record).unwrap_or_default().into();
         self.create(&format!("sweeps/{id}/state/{name}.json"), bytes).await
     }
@@ -292,7 +297,9 @@ impl Windows {
         let (start, stop) = (self.start, self.start.saturating_add(Self::WIDTH));
         self.start = stop;
         let mut rows: HashMap<u64, TrialRecord> = HashMap::new();
-        for segment in self.segments.iter_mut().filter(|segment| segment.first < stop && segment.last >= start) {
+        for segment in
+            self.segments.iter_mut().filter(|segment| segment.first < stop && segment.last >= start)
+        {
             let records = match segment.left.take() {
                 Some(records) => records,
                 None => read_records(&self.store, &segment.path).await?,

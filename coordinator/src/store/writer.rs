@@ -84,7 +84,12 @@ impl Writer {
 }
 
 /// Returns false when nobody listens any more or this leader is fenced.
-async fn write(store: &Store, sequence: &Sequence, mut segment: Segment, events: &mpsc::Sender<WriteEvent>) -> bool {
+async fn write(
+    store: &Store,
+    sequence: &Sequence,
+    mut segment: Segment,
+    events: &mpsc::Sender<WriteEvent>,
+) -> bool {
     const FIRST_PAUSE: Duration = Duration::from_millis(250);
     const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 

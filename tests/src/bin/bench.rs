@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use evenkeel_tests::process::{Coordinator, Process, done, evenkeel, free_port, printed, program, run, status, until, worker};
+use evenkeel_tests::process::{
+    Coordinator, Process, done, evenkeel, free_port, printed, program, run, status, until, worker,
+};
 use serde_json::Value;
 
 /// Shapes (n, d) of the engine's table: those of the quickstart, a small one, more samples, and BERT-sized features.
@@ -34,7 +36,9 @@ fn main() -> anyhow::Result<()> {
 
 fn engine() -> anyhow::Result<()> {
     println!("### Head engine\n");
-    println!("| n | d | form | trials/s | GFLOP/s | sgemm GFLOP/s | of sgemm | one at a time, trials/s | times faster |");
+    println!(
+        "| n | d | form | trials/s | GFLOP/s | sgemm GFLOP/s | of sgemm | one at a time, trials/s | times faster |"
+    );
     println!("|--:|--:|---|--:|--:|--:|--:|--:|--:|");
     for (n, d) in SHAPES {
         let output = Command::new(program("evenkeel-worker"))
@@ -44,7 +48,8 @@ fn engine() -> anyhow::Result<()> {
         if !output.status.success() {
             bail!("the engine's bench failed: {}", printed(&output));
         }
-        let r: Value = serde_json::from_slice(&output.stdout).context("the engine's bench printed no JSON")?;
+        let r: Value =
+            serde_json::from_slice(&output.stdout).context("the engine's bench printed no JSON")?;
         let f = |key: &str| r[key].as_f64().unwrap_or(f64::NAN);
         println!(
             "| {n} | {d} | {} | {:.0} | {:.1} | {:.1} | **{:.0} %** | {:.1} | **{:.0}** |",
@@ -119,7 +124,10 @@ fn dask_rate() -> anyhow::Result<f64> {
     let step = |command: &mut Command| -> anyhow::Result<Vec<u8>> {
         let output = command.stdin(Stdio::null()).output()?;
         if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned());
+            bail!(
+                "{}",
+                String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+            );
         }
         Ok(output.stdout)
     };
@@ -144,7 +152,10 @@ fn plan() -> anyhow::Result<()> {
             bail!("the plan has {} trials", plan["trials"]);
         }
     }
-    println!("### Plan\n\nA grid of 10 million trials plans in **{:.0} ms** (whole process, median of 9).\n", median(&mut seconds) * 1e3);
+    println!(
+        "### Plan\n\nA grid of 10 million trials plans in **{:.0} ms** (whole process, median of 9).\n",
+        median(&mut seconds) * 1e3
+    );
     Ok(())
 }
 
@@ -160,7 +171,10 @@ fn first_result() -> anyhow::Result<()> {
         let mut process = Process::start(dir.path(), &format!("run-{number}"), evenkeel(arguments))?;
         let segment = || {
             let sweep = fs::read_dir(out.join("store/sweeps")).ok()?.next()?.ok()?.path();
-            fs::read_dir(sweep.join("segments")).ok()?.flatten().find(|file| file.path().extension().is_some_and(|e| e == "parquet"))
+            fs::read_dir(sweep.join("segments"))
+                .ok()?
+                .flatten()
+                .find(|file| file.path().extension().is_some_and(|e| e == "parquet"))
         };
         let end = began + Duration::from_secs(60);
         while segment().is_none() {
@@ -193,6 +207,7 @@ fn peak_memory_mb(pid: u32) -> anyhow::Result<u64> {
 
 fn cpu_model() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).and_then(|line| line.split_once(':'));
+    let model =
+        info.lines().find_map(|line| line.strip_prefix("model name")).and_then(|line| line.split_once(':'));
     model.map_or_else(|| "unknown CPU".to_owned(), |(_, name)| name.trim().to_owned())
 }

@@ -30,7 +30,9 @@ impl Outbox {
 
     /// Everything that is kept, oldest pack first.
     pub fn iter(&self) -> impl Iterator<Item = (PackKey, &SweepId, &Bytes)> {
-        self.packs.iter().flat_map(|(pack, (sweep, records))| records.iter().map(move |bytes| (*pack, sweep, bytes)))
+        self.packs
+            .iter()
+            .flat_map(|(pack, (sweep, records))| records.iter().map(move |bytes| (*pack, sweep, bytes)))
     }
 
     /// Bytes that are kept.

@@ -37,7 +37,12 @@ impl<W> Slots<W> {
     /// `count` idle slots.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        Self { waiting: VecDeque::new(), running: BTreeMap::new(), idle: (0..count).rev().collect(), closed: false }
+        Self {
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            idle: (0..count).rev().collect(),
+            closed: false,
+        }
     }
 
     /// Takes a pack in, unless the slots are closed; a pack that is known is not taken twice.
@@ -48,8 +53,8 @@ impl<W> Slots<W> {
         if self.closed {
             return Err(work);
         }
-        let known =
-            self.waiting.iter().any(|job| job.key == key) || self.running.values().any(|(running, _)| *running == key);
+        let known = self.waiting.iter().any(|job| job.key == key)
+            || self.running.values().any(|(running, _)| *running == key);
         if !known {
             self.waiting.push_back(Job { key, cancelled: Arc::default(), work });
         }

@@ -111,7 +111,8 @@ fn structure(config: &SyntheticConfig, stream: &mut Stream) -> Result<Structure,
             centroid.iter_mut().zip(&axes).for_each(|(value, factor)| *value *= factor);
         }
     }
-    let mut coefficients = |count: usize| (0..count).map(|_| 2.0 * stream.uniform() - 1.0).collect::<Vec<f64>>();
+    let mut coefficients =
+        |count: usize| (0..count).map(|_| 2.0 * stream.uniform() - 1.0).collect::<Vec<f64>>();
     let mixing = coefficients(clusters * inf * inf);
     let combination = coefficients(inf * redundant as usize);
     let sources = u64::from(informative) + u64::from(redundant);
@@ -126,7 +127,10 @@ fn corners(count: usize, dims: usize, stream: &mut Stream) -> Vec<f64> {
     if dims <= 16 {
         let mut all: Vec<u32> = (0..1u32 << dims).collect();
         stream.shuffle(&mut all);
-        return all[..count].iter().flat_map(|corner| (0..dims).map(move |i| f64::from(corner >> i & 1))).collect();
+        return all[..count]
+            .iter()
+            .flat_map(|corner| (0..dims).map(move |i| f64::from(corner >> i & 1)))
+            .collect();
     }
     let mut seen = HashSet::new();
     let mut out = Vec::with_capacity(count * dims);
@@ -163,7 +167,8 @@ impl Structure {
             let (own, rest) = row.split_at_mut(inf);
             let (redundant, rest) = rest.split_at_mut(self.redundant);
             for (j, value) in redundant.iter_mut().enumerate() {
-                *value = own.iter().enumerate().map(|(k, v)| v * self.combination[k * self.redundant + j]).sum();
+                *value =
+                    own.iter().enumerate().map(|(k, v)| v * self.combination[k * self.redundant + j]).sum();
             }
             let (repeated, noise) = rest.split_at_mut(self.copies.len());
             for (value, source) in repeated.iter_mut().zip(&self.copies) {

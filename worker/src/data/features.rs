@@ -142,7 +142,9 @@ mod tests {
     fn table(counts: &[u32], features: u32) -> FeatureTable {
         let y: Vec<u32> = counts.iter().enumerate().flat_map(|(c, n)| vec![c as u32; *n as usize]).collect();
         let rows = y.len() as u32;
-        let x = (0..rows * features).map(|i| if i % features == 0 { 7.0 } else { (i * i % 101) as f32 }).collect();
+        let x = (0..rows * features)
+            .map(|i| if i % features == 0 { 7.0 } else { (i * i % 101) as f32 })
+            .collect();
         let names = (0..features).map(|i| format!("f{i}")).collect();
         let classes = (0..counts.len()).map(|c| c.to_string()).collect();
         FeatureTable { x, y, rows, features, classes, class_counts: counts.to_vec(), names }
@@ -175,7 +177,8 @@ mod tests {
             assert_eq!(data.y_test.iter().filter(|y| **y == class).count(), test);
         }
         for feature in 0..4 {
-            let column: Vec<f64> = data.x_train.iter().skip(feature).step_by(4).map(|v| f64::from(*v)).collect();
+            let column: Vec<f64> =
+                data.x_train.iter().skip(feature).step_by(4).map(|v| f64::from(*v)).collect();
             let mean = column.iter().sum::<f64>() / 80.0;
             let variance = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 80.0;
             assert!(mean.abs() < 1e-6);

@@ -157,7 +157,8 @@ mod tests {
         for classes in [2, 3, 5] {
             let key = Key::of_dataset(3, "separable");
             let data = generate(&config(200, 10, classes), 0.5, 3.0, 6.0, &key).unwrap();
-            let basis = orthonormal(&mut key.stream(Purpose::Structure, 0, 0), (classes as usize - 1).max(1), 10);
+            let basis =
+                orthonormal(&mut key.stream(Purpose::Structure, 0, 0), (classes as usize - 1).max(1), 10);
             let v = class_directions(&basis, classes as usize, 10);
             let frobenius = if classes == 2 { 2.0 } else { f64::from(classes).sqrt() };
             for (x, y) in data.x_train.chunks_exact(10).zip(&data.y_train) {

@@ -90,11 +90,15 @@ impl Cache {
         let found = self.entries.iter().position(|(known, seed, _)| known == config && *seed == sweep_seed);
         let entry = match found {
             Some(at) => self.entries.remove(at),
-            None => (config.clone(), sweep_seed, Rc::new(Prepared::new(data::load(config, sweep_seed, tables)?))),
+            None => {
+                (config.clone(), sweep_seed, Rc::new(Prepared::new(data::load(config, sweep_seed, tables)?)))
+            }
         };
         let prepared = Rc::clone(&entry.2);
         self.entries.push(entry);
-        let bytes = |entries: &[(DatasetConfig, u64, Rc<Prepared>)]| entries.iter().map(|e| e.2.bytes()).sum::<usize>();
+        let bytes = |entries: &[(DatasetConfig, u64, Rc<Prepared>)]| {
+            entries.iter().map(|e| e.2.bytes()).sum::<usize>()
+        };
         while self.entries.len() > 1 && (self.entries.len() > KEPT || bytes(&self.entries) > KEPT_BYTES) {
             self.entries.remove(0);
         }

@@ -7,7 +7,7 @@ use super::matrix::{Matrix, multiply};
 use super::{EngineError, kernel};
 
 /// Least rows of a product. With 1 to 8 rows libtorch runs other kernels, whose last bits differ; from 16 up a row has
-/// the same bits whatever the number of rows and its place among them (tested in `tests/packing.rs`).
+/// the same bits whatever the number of rows and its place among them (tested in `tests/engine.rs`).
 pub const LEAST_ROWS: usize = 16;
 
 /// Trains a block. Calls `tick` after each step, and `emit` at each of the block's snapshots.
@@ -110,7 +110,13 @@ impl<'a> State<'a> {
                 match &self.gram {
                     Some(gram) => {
                         let start = &gram.start_logits.values()[row * n..][..n];
-                        kernel::logistic_from(z, &self.inputs.targets, factor, start, gram.scale[row].0 as f32);
+                        kernel::logistic_from(
+                            z,
+                            &self.inputs.targets,
+                            factor,
+                            start,
+                            gram.scale[row].0 as f32,
+                        );
                     }
                     None => kernel::logistic(z, &self.inputs.targets, factor),
                 }

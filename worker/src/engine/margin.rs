@@ -169,7 +169,9 @@ impl<'a> Wolfe<'a> {
         };
         self.push(start);
         self.weights = vec![1.0];
-        let pass = 2.0 * self.points.x.len() as f64 * if self.points.classes == 2 { 1.0 } else { self.points.classes as f64 };
+        let pass = 2.0
+            * self.points.x.len() as f64
+            * if self.points.classes == 2 { 1.0 } else { self.points.classes as f64 };
         loop {
             let w = self.point();
             let square = dot64(&w, &w);
@@ -272,7 +274,8 @@ impl<'a> Wolfe<'a> {
     /// Makes a vertex active; false if it lies in the affine hull of those that are, up to rounding.
     fn push(&mut self, vertex: Vertex) -> bool {
         let norm = self.scale * self.scale;
-        let inner: Vec<f64> = self.active.iter().map(|other| 1.0 + self.points.inner(*other, vertex) / norm).collect();
+        let inner: Vec<f64> =
+            self.active.iter().map(|other| 1.0 + self.points.inner(*other, vertex) / norm).collect();
         self.operations += (self.active.len() * (2 * self.points.d + self.active.len())) as f64;
         let own = 1.0 + self.points.inner(vertex, vertex) / norm;
         let independent = self.factor.push(inner, own);

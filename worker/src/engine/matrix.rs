@@ -54,12 +54,6 @@ impl Matrix {
         self.cols
     }
 
-    /// The tensor behind it.
-    #[must_use]
-    pub fn tensor(&self) -> &Tensor {
-        &self.tensor
-    }
-
     /// The values, row-major.
     #[must_use]
     pub fn values(&self) -> &[f32] {

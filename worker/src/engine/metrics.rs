@@ -146,7 +146,13 @@ fn finite(values: &[f64]) -> bool {
 /// include the bias. A trial has diverged when a weight of the model or of one of its refits is NaN or infinite at its end
 /// or at a checkpoint; its curve then ends before, and only `majority` and `margin` are known.
 #[must_use]
-pub fn outcome(trial: &Trial, planned: &TrialPlan, plan: &Plan, yard: &Yardstick<'_>, draws: &mut Draws) -> TrialOutcome {
+pub fn outcome(
+    trial: &Trial,
+    planned: &TrialPlan,
+    plan: &Plan,
+    yard: &Yardstick<'_>,
+    draws: &mut Draws,
+) -> TrialOutcome {
     let heads = trial.strategy.heads as usize;
     let margin = match yard.margin {
         Some(HardMargin::Separable { margin, .. }) => Some(*margin),
@@ -233,7 +239,13 @@ fn measure(planned: &TrialPlan, all: &[Vec<f64>], yard: &Yardstick<'_>) -> (Meas
 }
 
 /// Leave-one-out model stability (Bousquet & Elisseeff 2002; for head tuning Fu, So, Collier 2023, §4).
-fn leave_one_out(measures: &mut Measures, planned: &TrialPlan, head: &Head<'_>, all: &[Vec<f64>], data: &Dataset) {
+fn leave_one_out(
+    measures: &mut Measures,
+    planned: &TrialPlan,
+    head: &Head<'_>,
+    all: &[Vec<f64>],
+    data: &Dataset,
+) {
     let count = planned.left_out.len();
     if count == 0 {
         return;

@@ -148,7 +148,8 @@ impl HeadEngine {
     ) -> Result<(), EngineError> {
         let _guard = tch::no_grad_guard();
         let total: f64 = trials.iter().map(Trial::flops).sum();
-        let mut progress = Progress { watch, total: total.max(1.0), done: 0.0, chunk: 0.0, within: 0.0, unseen: 0.0 };
+        let mut progress =
+            Progress { watch, total: total.max(1.0), done: 0.0, chunk: 0.0, within: 0.0, unseen: 0.0 };
         let alike = |a: &Trial, b: &Trial| {
             a.dataset == b.dataset
                 && a.settings.sweep_seed == b.settings.sweep_seed
@@ -221,7 +222,8 @@ fn chunk_length(trials: &[Trial]) -> usize {
     let mut numbers = 0.0;
     for (i, trial) in trials.iter().enumerate() {
         let (n, d, classes) = trial.dataset.shape();
-        let heads = f64::from(trial.strategy.heads) * (1.0 + f64::from(refits(n, trial.settings.leave_one_out)));
+        let heads =
+            f64::from(trial.strategy.heads) * (1.0 + f64::from(refits(n, trial.settings.leave_one_out)));
         let snapshots = measured_steps(&trial.strategy).len() as f64;
         numbers += heads * snapshots * f64::from(d + 1) * rows_of_head(classes as usize) as f64;
         if numbers > CHUNK_NUMBERS {

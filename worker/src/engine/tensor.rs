@@ -85,7 +85,8 @@ impl<'a> State<'a> {
         };
         let sign = if block.optimizer == Optimizer::Gd { 1.0 } else { -1.0 };
         let factor = column(&|head| sign * head.scale * if sign > 0.0 { head.eta } else { 1.0 });
-        let mut factors: Vec<f32> = factor.iter().flat_map(|factor| std::iter::repeat_n(*factor, n)).collect();
+        let mut factors: Vec<f32> =
+            factor.iter().flat_map(|factor| std::iter::repeat_n(*factor, n)).collect();
         for at in &block.omitted {
             factors[*at] = 0.0;
         }
@@ -115,8 +116,7 @@ impl<'a> State<'a> {
         };
         let shape = moving.size();
         let targets_shape = if classes == 1 { [1, n_i, 0] } else { [1, classes as i64, n_i] };
-        let moment =
-            |wanted: bool| wanted.then(|| Tensor::f_zeros(shape.as_slice(), options)).transpose();
+        let moment = |wanted: bool| wanted.then(|| Tensor::f_zeros(shape.as_slice(), options)).transpose();
         Ok(Self {
             block,
             rows: rows_i,

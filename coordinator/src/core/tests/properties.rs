@@ -28,7 +28,7 @@ fn harmful() -> impl Strategy<Value = FailureKind> {
 }
 
 proptest! {
-    #![proptest_config(config(6000))]
+    #![proptest_config(config(192))]
 
     #[test]
     fn every_trial_is_accounted_for_exactly_once_whatever_happens(

@@ -240,8 +240,10 @@ impl Simulation {
                 0 => Event::SweepPaused { sweep },
                 _ => Event::SweepResumed { sweep },
             }),
-            (14, ..) if number % 8 == 0 => self.send(Event::WorkerDraining { worker: worker.into() }),
-            (15, _, Some(sweep)) if sweep.as_str() == "doomed" && number % 8 == 0 => {
+            (14, ..) if number.is_multiple_of(8) => {
+                self.send(Event::WorkerDraining { worker: worker.into() })
+            }
+            (15, _, Some(sweep)) if sweep.as_str() == "doomed" && number.is_multiple_of(8) => {
                 self.send(Event::SweepCancelled { sweep });
             }
             _ => {
