@@ -43,7 +43,7 @@ build: setup ## Compile the release binaries evenkeel and evenkeel-worker
 	@echo '==> building $(BIN)/evenkeel and $(BIN)/evenkeel-worker'
 	@$(CARGO) build --locked --release --workspace --bins
 
-quickstart: build ## Run a small synthetic sweep on this machine and write its report
+quickstart: build data ## Run a small synthetic sweep on this machine and write its report
 	@echo '==> running examples/quickstart.yaml'
 	@$(BIN)/evenkeel run examples/quickstart.yaml --out out/quickstart
 

@@ -43,7 +43,7 @@ pub enum SubmissionError {
         /// Which dataset.
         dataset: usize,
         /// What is wrong.
-        source: TableError,
+        source: Box<TableError>,
     },
     /// The grid.
     #[error("{spec}: {source}")]
@@ -139,7 +139,11 @@ impl Sweep {
                 drop: &entry.drop,
             };
             let info = table::read(&source)
-                .map_err(|source| SubmissionError::Table { spec: file.to_owned(), dataset, source })?
+                .map_err(|source| SubmissionError::Table {
+                    spec: file.to_owned(),
+                    dataset,
+                    source: Box::new(source),
+                })?
                 .info(&content);
             hashes.push(content);
             let mut keep = |bytes: Bytes| {

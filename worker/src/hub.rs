@@ -1,6 +1,8 @@
 //! The worker's one loop: the coordinator's orders go to slots, their reports go to the coordinator.
 //!
-//! Architecture invariant: results leave the outbox only when a coordinator has acknowledged them.
+//! Architecture invariant: results leave the outbox only when a coordinator has acknowledged their pack. It does so whenever
+//! everything it has received of the pack is durable: what is on its way at that moment is on a stream that lives, and if
+//! that breaks, those trials run again.
 
 use std::time::Duration;
 

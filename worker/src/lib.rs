@@ -93,7 +93,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 
     let (reports, report_inbox) = mpsc::channel(64);
     let executors = (0..record.slots as usize)
-        .map(|slot| Executor::start(slot, device.clone(), record.id.clone(), reports.clone()))
+        .map(|slot| Executor::start(slot, device, record.id.clone(), reports.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let (inputs, input_inbox) = mpsc::channel(64);
     let (hub, status) = Hub::new(record.clone(), executors, args.grace());

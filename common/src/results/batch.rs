@@ -104,7 +104,7 @@ mod tests {
             .map(|trial_index| TrialRecord {
                 outcome: TrialOutcome {
                     trial_index,
-                    status: if trial_index % 3 == 0 { Status::Diverged } else { Status::Completed },
+                    status: if trial_index.is_multiple_of(3) { Status::Diverged } else { Status::Completed },
                     error: None,
                     measures: Measures::default(),
                     curve: Vec::new(),

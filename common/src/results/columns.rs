@@ -335,8 +335,8 @@ mod tests {
         TrialRecord {
             outcome: TrialOutcome {
                 trial_index: index,
-                status: if index % 2 == 0 { Status::Completed } else { Status::Failed },
-                error: (index % 2 == 1).then(|| "no such file".to_owned()),
+                status: if index.is_multiple_of(2) { Status::Completed } else { Status::Failed },
+                error: (!index.is_multiple_of(2)).then(|| "no such file".to_owned()),
                 measures: Measures {
                     score: Some(0.5),
                     loo_count: (index > 2).then_some(20),

@@ -48,6 +48,11 @@ impl Problem {
         self
     }
 
+    /// Whether nobody has said yet where it is.
+    pub(crate) fn is_unlocated(&self) -> bool {
+        self.path.is_none()
+    }
+
     pub(crate) fn is_type_mismatch(&self) -> bool {
         self.type_mismatch && self.path.is_none()
     }
@@ -94,14 +99,17 @@ impl serde::de::Error for Problem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecError {
     pub(crate) file: String,
-    pub(crate) problem: Problem,
+    pub(crate) problem: Box<Problem>,
 }
 
 impl SpecError {
     /// A spec file that cannot be read; `reason` is what the system said.
     #[must_use]
     pub fn unreadable(file: &str, reason: &str) -> Self {
-        Self { file: file.to_owned(), problem: Problem::field("", format!("cannot be read: {reason}")) }
+        Self {
+            file: file.to_owned(),
+            problem: Box::new(Problem::field("", format!("cannot be read: {reason}"))),
+        }
     }
 
     /// The line of the problem, from 1.

@@ -21,12 +21,13 @@ impl Spec {
     /// # Errors
     /// With the line, the field, what was found and what is allowed.
     pub fn parse(file: &str, text: &str) -> Result<Self, SpecError> {
-        let fail = |problem: Problem| SpecError { file: file.to_owned(), problem };
+        let fail = |problem: Problem| SpecError { file: file.to_owned(), problem: Box::new(problem) };
         if text.len() > MAX_SPEC_BYTES {
             let message = format!("the spec has {} bytes; at most {MAX_SPEC_BYTES} are read", text.len());
             return Err(fail(Problem::field("", message)));
         }
-        let options = serde_saphyr::options! { with_snippet: false };
+        // `y` and `no` are text, as in YAML 1.2: `label: y` names a column.
+        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
         let node: node::Node = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let line = error.location().map_or(0, |location| location.line());
             fail(Problem::at("", line, format!("not valid YAML or JSON: {}", error.without_snippet())))

@@ -122,6 +122,7 @@ impl Seeds {
 /// Where training data comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "a spec holds a handful of them")]
 pub enum DatasetSpec {
     /// Drawn from a distribution.
     Synthetic(SyntheticSpec),

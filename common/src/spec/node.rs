@@ -249,8 +249,15 @@ impl<'de> Deserializer<'de> for At<'de> {
                         .allowed(list(variants))
                         .hint(nearest(text, variants)));
                 }
-                let result = visitor.visit_enum(text.as_str().into_deserializer());
-                self.locate(result)
+                let bare = text.as_str();
+                let result: Result<V::Value, Problem> = visitor.visit_enum(bare.into_deserializer());
+                // The only other kind of variant holds settings, which a bare word does not.
+                let message = format!("found the bare word \"{bare}\"");
+                let needs =
+                    |_| Problem::field("", message).allowed(format!("`{bare}: {{…}}` with its settings"));
+                self.locate(
+                    result.map_err(|problem| if problem.is_unlocated() { needs(problem) } else { problem }),
+                )
             }
             Kind::Map(entries) => match entries.as_slice() {
                 [entry] => {

@@ -27,14 +27,14 @@ enum Call {
 /// The registry and its gRPC service; clones share it.
 #[derive(Clone)]
 pub struct Embedded {
+    lease: Duration,
     calls: mpsc::Sender<Call>,
     inbox: Arc<std::sync::Mutex<Option<mpsc::Receiver<Call>>>>,
 }
 
 impl Default for Embedded {
     fn default() -> Self {
-        let (calls, inbox) = mpsc::channel(256);
-        Self { calls, inbox: Arc::new(std::sync::Mutex::new(Some(inbox))) }
+        Self::with_lease(LEASE)
     }
 }
 
@@ -50,13 +50,13 @@ impl Membership for Embedded {
                 tracing::error!("the embedded registry is followed already");
                 return;
             };
-            stop.run_until_cancelled(follow(inbox, events)).await;
+            stop.run_until_cancelled(follow(inbox, events, self.lease)).await;
         }
         .boxed()
     }
 }
 
-async fn follow(mut inbox: mpsc::Receiver<Call>, events: mpsc::Sender<MembershipEvent>) {
+async fn follow(mut inbox: mpsc::Receiver<Call>, events: mpsc::Sender<MembershipEvent>, lease: Duration) {
     let mut leases: HashMap<WorkerId, (WorkerRecord, Instant)> = HashMap::new();
     loop {
         let next = leases.values().map(|(_, until)| *until).min();
@@ -71,7 +71,7 @@ async fn follow(mut inbox: mpsc::Receiver<Call>, events: mpsc::Sender<Membership
             call = inbox.recv() => match call {
                 Some(Call::Register(record)) => {
                     let id = WorkerId::from(record.id.as_str());
-                    let known = leases.insert(id, (record.clone(), Instant::now() + LEASE));
+                    let known = leases.insert(id, (record.clone(), Instant::now() + lease));
                     if known.is_none_or(|(known, _)| known != record) {
                         news.push(MembershipEvent::Up(record));
                     }
@@ -127,7 +127,7 @@ impl v1::membership_service_server::MembershipService for Embedded {
         };
         record.check().map_err(Status::invalid_argument)?;
         self.call(Call::Register(record)).await?;
-        let lease_ms = LEASE.as_millis() as u64;
+        let lease_ms = self.lease.as_millis() as u64;
         Ok(Response::new(v1::RegisterResponse { protocol_version: PROTOCOL_VERSION, lease_ms }))
     }
 
@@ -142,6 +142,11 @@ impl v1::membership_service_server::MembershipService for Embedded {
 }
 
 impl Embedded {
+    fn with_lease(lease: Duration) -> Self {
+        let (calls, inbox) = mpsc::channel(256);
+        Self { lease, calls, inbox: Arc::new(std::sync::Mutex::new(Some(inbox))) }
+    }
+
     async fn call(&self, call: Call) -> Result<(), Status> {
         self.calls.send(call).await.map_err(|_| Status::unavailable("the coordinator is stopping"))
     }
@@ -176,9 +181,10 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_worker_that_does_not_renew_its_lease_is_gone() {
-        let registry = Embedded::default();
+        let lease = Duration::from_millis(400);
+        let registry = Embedded::with_lease(lease);
         let (events, mut inbox) = mpsc::channel(8);
         let following = tokio::spawn(Box::new(registry.clone()).follow(events, CancellationToken::new()));
         let register = || {
@@ -187,10 +193,10 @@ mod tests {
         register().await.expect("register");
         assert!(matches!(inbox.recv().await, Some(MembershipEvent::Up(record)) if record.id == "w-1"));
         let start = Instant::now();
-        tokio::time::sleep(LEASE / 2).await;
+        tokio::time::sleep(lease / 2).await;
         register().await.expect("renew");
         assert_eq!(inbox.recv().await, Some(MembershipEvent::Down(WorkerId::from("w-1"))));
-        assert!(start.elapsed() >= LEASE + LEASE / 2);
+        assert!(start.elapsed() >= lease + lease / 2);
         following.abort();
     }
 }

@@ -52,14 +52,16 @@ fn engine() -> anyhow::Result<()> {
             serde_json::from_slice(&output.stdout).context("the engine's bench printed no JSON")?;
         let f = |key: &str| r[key].as_f64().unwrap_or(f64::NAN);
         println!(
-            "| {n} | {d} | {} | {:.0} | {:.1} | {:.1} | **{:.0} %** | {:.1} | **{:.0}** |",
-            r["form"].as_str().unwrap_or("?"),
-            f("trials_per_second"),
+            "| {n} | {d} | {} | {:.0} | {:.1} | {:.1} | **{:.0} %** | {:.1} | **{:.0}** | {:.1} | {:.0} |",
+            if r["gram"].as_bool() == Some(true) { "Gram" } else { "primal" },
+            f("trainings_per_s"),
             f("gflops"),
             f("sgemm_gflops"),
-            100.0 * f("gflops") / f("sgemm_gflops"),
-            f("single_trials_per_second"),
-            f("trials_per_second") / f("single_trials_per_second"),
+            100.0 * f("share_of_sgemm"),
+            f("alone_per_s"),
+            f("speed_up"),
+            f("written_out_per_s"),
+            f("speed_up_written_out"),
         );
     }
     println!();
