@@ -2,13 +2,9 @@
 
 use evenkeel_common::spec::Optimizer;
 
-use super::block::{Block, Inputs, Snapshot};
+use super::block::{Block, Inputs, LEAST, Snapshot};
 use super::matrix::{Matrix, multiply};
 use super::{EngineError, kernel};
-
-/// Least rows of a product. With 1 to 8 rows libtorch runs other kernels, whose last bits differ; from 16 up a row has
-/// the same bits whatever the number of rows and its place among them (tested in `tests/engine.rs`).
-pub const LEAST_ROWS: usize = 16;
 
 /// Trains a block. Calls `tick` after each step, and `emit` at each of the block's snapshots.
 ///
@@ -65,7 +61,7 @@ struct GramState {
 
 impl<'a> State<'a> {
     fn new(inputs: &'a Inputs, block: &'a Block) -> Result<Self, EngineError> {
-        let rows = block.rows().max(LEAST_ROWS);
+        let rows = block.rows().max(LEAST);
         let (n, width) = (inputs.n, inputs.width);
         let mut start = Matrix::zeros(rows, width)?;
         start.values_mut()[..block.initial.len()].copy_from_slice(&block.initial);
@@ -136,7 +132,7 @@ impl<'a> State<'a> {
     fn update(&mut self, t: u32) {
         let classes = self.block.classes_rows;
         let width = self.moving.cols();
-        // The penalty does not hold for the bias, which is the last weight (never in Gram form).
+        // The penalty does not hold for the bias, which follows the d others (never in Gram form).
         let decayed = if self.gram.is_some() { width } else { self.inputs.d };
         let steps = if self.gram.is_some() { self.residual.values() } else { self.product.values() };
         let w = self.moving.values_mut();

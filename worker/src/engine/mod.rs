@@ -199,7 +199,7 @@ impl HeadEngine {
         for (numbers, block, inputs) in &work {
             let step = block.step_flops(inputs);
             let mut tick = || progress.add(step, flops);
-            let mut emit = |at: block::Snapshot<'_>| plan.take(numbers, at.step, at.weights);
+            let mut emit = |at: block::Snapshot<'_>| plan.take(numbers, inputs, at.step, at.weights);
             if self.device.is_cpu() {
                 cpu::train(inputs, block, &mut tick, &mut emit)?;
             } else {

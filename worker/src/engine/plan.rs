@@ -306,7 +306,7 @@ impl Plan {
     /// The block of some runs that are alike.
     #[must_use]
     pub fn block(&self, numbers: &[usize], draws: &mut Draws, inputs: &Inputs) -> Block {
-        let (n, rows) = (draws.n, draws.rows);
+        let (n, rows) = (inputs.n, draws.rows);
         let mut block = Block {
             optimizer: Optimizer::Gd,
             gram: false,
@@ -330,7 +330,15 @@ impl Plan {
             }
             let left_out = run.key.left_out.map(|i| i as usize);
             for row in head * rows..(head + 1) * rows {
-                block.omitted.extend(run.kept.removed.iter().copied().chain(left_out).map(|i| row * n + i));
+                block.omitted.extend(
+                    run.kept
+                        .removed
+                        .iter()
+                        .copied()
+                        .chain(left_out)
+                        .chain(inputs.samples..n)
+                        .map(|i| row * n + i),
+                );
             }
             block.snapshots.extend_from_slice(&run.snapshots);
             (block.optimizer, block.gram, block.steps) =
@@ -341,13 +349,15 @@ impl Plan {
         block
     }
 
-    /// Takes the weights [rows, width] of a block's runs after `step` steps.
-    pub fn take(&mut self, numbers: &[usize], step: u32, weights: &[f32]) {
+    /// Takes the weights [rows, width] of a block's runs after `step` steps, without those that are not real.
+    pub fn take(&mut self, numbers: &[usize], inputs: &Inputs, step: u32, weights: &[f32]) {
         let each = weights.len() / numbers.len().max(1);
         for (number, weights) in numbers.iter().zip(weights.chunks_exact(each.max(1))) {
             let run = &mut self.runs[*number];
             if run.snapshots.binary_search(&step).is_ok() {
-                run.weights.extend_from_slice(weights);
+                for row in weights.chunks_exact(inputs.width) {
+                    run.weights.extend_from_slice(&row[..inputs.weights]);
+                }
             }
         }
     }

@@ -3,11 +3,8 @@
 use evenkeel_common::spec::Optimizer;
 use tch::{Kind, Tensor};
 
-use super::block::{Block, Inputs, Snapshot};
+use super::block::{Block, Inputs, LEAST, Snapshot};
 use super::{EngineError, kernel};
-
-/// Least rows of a product, as on the CPU.
-const LEAST_ROWS: usize = super::cpu::LEAST_ROWS;
 
 /// As [`super::cpu::train`], on `device` and always in primal or Gram form as the block says.
 ///
@@ -70,7 +67,7 @@ struct State<'a> {
 impl<'a> State<'a> {
     fn new(device: tch::Device, inputs: &Inputs, block: &'a Block) -> Result<Self, EngineError> {
         let classes = block.classes_rows;
-        let rows = block.rows().max(LEAST_ROWS.div_ceil(classes) * classes);
+        let rows = block.rows().max(LEAST.div_ceil(classes) * classes);
         let (n, width) = (inputs.n, inputs.width);
         let send = |values: &[f32], shape: &[i64]| -> Result<Tensor, EngineError> {
             Ok(Tensor::f_from_slice(values)?.f_reshape(shape)?.f_to_device(device)?)
@@ -96,7 +93,7 @@ impl<'a> State<'a> {
         } else {
             let each = |lambda: &f32| {
                 let lambda = *lambda;
-                (0..width).map(move |j| if j + 1 == width { 0.0 } else { lambda })
+                (0..width).map(move |j| if j < inputs.d { lambda } else { 0.0 })
             };
             send(&decay.iter().flat_map(each).collect::<Vec<f32>>(), &[rows_i, width_i])?
         };
