@@ -11,7 +11,7 @@ use crate::spec::{
 };
 use crate::trial::{
     DatasetConfig, FeaturesConfig, GeneratorConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
-    training_flops,
+    separable_offset, training_flops,
 };
 
 /// What is known of a feature file once it was read.
@@ -393,7 +393,10 @@ fn resolve_synthetic(d: &SyntheticSpec, point: u64) -> SyntheticConfig {
         Generator::Separable => {
             let margin = digits.take_or(&d.margin, 1.0);
             let noise = digits.take_or(&d.noise, 1.0);
-            let max_norm = digits.take_or(&d.max_norm, margin + 1.5 * libm::sqrt(f64::from(features)));
+            let max_norm = digits.take_or(
+                &d.max_norm,
+                separable_offset(margin, classes) + 1.5 * libm::sqrt(f64::from(features)),
+            );
             GeneratorConfig::Separable { margin, noise, max_norm }
         }
         Generator::Classification => GeneratorConfig::Classification {

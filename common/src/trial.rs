@@ -221,6 +221,15 @@ impl Trial {
     }
 }
 
+/// Distance of a `separable` point from the origin along its class direction that makes the hard margin `margin`:
+/// the margin itself for two classes, γ·(C − 1)/√C for C classes on a simplex (margin of Crammer & Singer 2001 in
+/// Frobenius norm).
+#[must_use]
+pub fn separable_offset(margin: f64, classes: u32) -> f64 {
+    let c = f64::from(classes);
+    if classes <= 2 { margin } else { margin * (c - 1.0) / libm::sqrt(c) }
+}
+
 /// The id of a trial from the canonical forms of its parts.
 #[must_use]
 pub fn trial_id(

@@ -187,3 +187,81 @@ fn a_killed_coordinator_leaves_nothing_behind_that_its_successor_cannot_take_up(
     let out = fetch(dir.path(), &second.endpoint, &sweep);
     assert_same_results(&expected, &out);
 }
+
+#[test]
+fn ctrl_c_ends_a_run_with_130_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let out = dir.path().join("out");
+    let arguments = ["run", &text(&spec_in(dir.path())), "--out", &text(&out), "--device", "cpu"];
+    let mut first = Process::start(dir.path(), "first", evenkeel(arguments)).expect("start");
+    until("workers", LIMIT, || (out.join("logs").read_dir().ok()?.count() > 0).then_some(()))
+        .expect("workers");
+    first.terminate().expect("signal");
+    let status = first.wait(Duration::from_secs(20)).expect("end");
+    assert_eq!(status.code(), Some(130), "{}", first.log());
+    assert!(first.log().contains("run the same again to resume"), "{}", first.log());
+    let second = run(arguments).expect("run");
+    assert!(second.status.success(), "{}", printed(&second));
+}
+
+#[test]
+fn a_store_that_takes_nothing_pauses_the_sweep_until_it_does() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let expected = undisturbed(dir.path());
+    let plan = run(["plan", &text(&spec_in(dir.path())), "--json"]).expect("plan");
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).expect("json");
+    let sweep = plan["sweep_id"].as_str().expect("id").to_owned();
+    // A file where the folder of segments has to be: no segment can be written.
+    let folder = dir.path().join("store/sweeps").join(&sweep);
+    fs::create_dir_all(&folder).expect("folder");
+    fs::write(folder.join("segments"), "in the way").expect("file");
+
+    let coordinator =
+        Coordinator::start(dir.path(), "coordinator", free_port().expect("port"), None).expect("coordinator");
+    let endpoint = &coordinator.endpoint;
+    let _worker = worker(dir.path(), "worker", ["--coordinator", endpoint]).expect("worker");
+    assert_eq!(submit(dir.path(), endpoint), sweep);
+    let stalled = until("the notice", LIMIT, || {
+        status(endpoint, &sweep)
+            .filter(|status| status["notice"].as_str().is_some_and(|n| n.contains("store")))
+    });
+    let stalled = stalled.expect("notice");
+    assert_eq!(done(&stalled), 0, "something counts although nothing is durable: {stalled}");
+
+    fs::remove_file(folder.join("segments")).expect("remove");
+    let out = fetch(dir.path(), endpoint, &sweep);
+    assert_same_results(&expected, &out);
+    let log = coordinator.process.log();
+    assert!(log.contains("the store takes results again"), "{log}");
+}
+
+#[test]
+fn a_sweep_can_be_paused_resumed_cancelled_and_taken_up_again() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let coordinator =
+        Coordinator::start(dir.path(), "coordinator", free_port().expect("port"), None).expect("coordinator");
+    let endpoint = coordinator.endpoint.clone();
+    let _worker = worker(dir.path(), "worker", ["--coordinator", &endpoint]).expect("worker");
+    let sweep = submit(dir.path(), &endpoint);
+    assert_eq!(submit(dir.path(), &endpoint), sweep, "the same study is the same sweep");
+    until_midway(&endpoint, &sweep);
+    let tell = |command: &str| {
+        let output = run([command, &sweep, "--json", "--endpoint", &endpoint]).expect("command");
+        assert!(output.status.success(), "{command}: {}", printed(&output));
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+        status["state"].as_str().expect("state").to_owned()
+    };
+    assert_eq!(tell("pause"), "paused");
+    assert_eq!(tell("resume"), "running");
+    assert_eq!(tell("cancel"), "cancelled");
+    let refused = run(["retry", &sweep, "--endpoint", &endpoint]).expect("retry");
+    assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
+    assert_eq!(tell("resume"), "running");
+    let watched = run(["watch", &sweep, "--endpoint", &endpoint]).expect("watch");
+    assert!(watched.status.success(), "{}", printed(&watched));
+    let listed = run(["list", "--endpoint", &endpoint]).expect("list");
+    assert!(printed(&listed).contains("completed"), "{}", printed(&listed));
+    let unknown = run(["status", "no-such-sweep", "--endpoint", &endpoint]).expect("status");
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(printed(&unknown).contains("evenkeel list"), "{}", printed(&unknown));
+}

@@ -158,7 +158,7 @@ pub struct SyntheticSpec {
     /// `separable`: standard deviation of the noise orthogonal to the separating direction (default 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<Axis<f64>>,
-    /// `separable`: bound B on the norm of a point (default margin + 1.5 √d).
+    /// `separable`: bound B on the norm of a point (default a + 1.5 √d, with a the margin for two classes, margin·(C − 1)/√C for C).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<Axis<f64>>,
     /// `classification`: features that carry the class (default 2).

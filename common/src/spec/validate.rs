@@ -1,6 +1,8 @@
 //! What types cannot say: ranges, fields that belong together, names that must exist.
 
 use super::error::nearest;
+use crate::trial::separable_offset;
+
 use super::{
     Axis, DatasetSpec, FeaturesSpec, Generator, LeaveOneOut, Optimizer, Problem, Scalar, Setting, Spec,
     StrategySpec, SyntheticSpec,
@@ -159,11 +161,13 @@ fn check_separable(d: &SyntheticSpec, path: &str) -> Check {
         return Err(Problem::field(format!("{path}.classes"), message));
     }
     let margins = d.margin.as_ref().map_or(&[1.0][..], Axis::values);
-    let greatest = margins.iter().copied().fold(0.0, f64::max);
+    let most_classes = d.classes.values().iter().copied().max().unwrap_or(2);
+    let greatest = separable_offset(margins.iter().copied().fold(0.0, f64::max), most_classes);
     if let Some(norm) =
         d.max_norm.as_ref().and_then(|axis| axis.values().iter().find(|norm| **norm <= greatest))
     {
-        let message = format!("found {norm}; a point at the margin {greatest} has a larger norm than that");
+        let message =
+            format!("found {norm}; a point at the greatest margin has a norm of at least {greatest:.4}");
         return Err(Problem::field(format!("{path}.max_norm"), message));
     }
     Ok(())

@@ -345,3 +345,96 @@ fn check_version(path: &str, version: u32) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_common::results::{self, ExecutionRecord, Measures, TrialOutcome};
+
+    use super::*;
+    use crate::store::to_parquet;
+
+    fn segment(rows: &[(u64, Status, f64)]) -> Bytes {
+        let records: Vec<TrialRecord> = rows
+            .iter()
+            .map(|(trial_index, status, score)| TrialRecord {
+                outcome: TrialOutcome {
+                    trial_index: *trial_index,
+                    status: *status,
+                    error: (*status == Status::Failed).then(|| "transient: no luck".to_owned()),
+                    measures: Measures { score: Some(*score), ..Measures::default() },
+                    curve: Vec::new(),
+                    predictions: None,
+                },
+                execution: ExecutionRecord::default(),
+            })
+            .collect();
+        to_parquet(&results::encode(&records).expect("encode")).expect("parquet")
+    }
+
+    async fn sweep(store: &Store) -> SweepId {
+        let id = SweepId::parse("x-1").expect("id");
+        let record = SweepRecord {
+            format_version: FORMAT_VERSION,
+            sweep_id: id.clone(),
+            submitted_ms: 5,
+            spec: serde_json::Value::Null,
+            features: Vec::new(),
+        };
+        assert!(store.create_sweep(&record).await.expect("create"));
+        assert!(!store.create_sweep(&record).await.expect("create again"));
+        id
+    }
+
+    #[tokio::test]
+    async fn a_trial_counts_once_and_a_failure_until_it_is_retried() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(&dir.path().to_string_lossy()).expect("open");
+        let id = sweep(&store).await;
+        let write = async |name: &str, rows: &[(u64, Status, f64)]| {
+            store.create(&segment_path(&id, name), segment(rows)).await.expect("segment");
+        };
+        let names = Sequence::new(3);
+        write(&names.next_name(), &[(4, Status::Completed, 0.4), (7, Status::Failed, 0.0)]).await;
+        write(&names.next_name(), &[(4, Status::Completed, 0.9), (2, Status::Diverged, 0.2)]).await;
+        let loaded = store.load_sweep(&id).await.expect("load");
+        assert_eq!(loaded.counts, StatusCounts { completed: 1, diverged: 1, failed: 1 });
+        assert_eq!(loaded.failed.iter().collect::<Vec<_>>(), [7]);
+
+        let retry = StateRecord {
+            format_version: FORMAT_VERSION,
+            state: StoredState::Running,
+            at_ms: 9,
+            seconds: 1.5,
+            counts: None,
+            retries_failed: true,
+        };
+        store.write_state(&id, &names.next_name(), &retry).await.expect("state");
+        let loaded = store.load_sweep(&id).await.expect("load");
+        assert_eq!((loaded.counts.total(), loaded.failed.len(), loaded.seconds), (2, 0, 1.5));
+
+        write(&names.next_name(), &[(7, Status::Completed, 0.7), (250_000, Status::Failed, 0.0)]).await;
+        let mut windows = store.windows(&id).await.expect("windows");
+        let mut rows = Vec::new();
+        while let Some(window) = windows.next().await.expect("window") {
+            rows.extend(window.into_iter().map(|r| (r.outcome.trial_index, r.outcome.measures.score)));
+        }
+        // Of trial 4 the first row stays, of trial 7 the retried one.
+        assert_eq!(rows, [(2, Some(0.2)), (4, Some(0.4)), (7, Some(0.7)), (250_000, Some(0.0))]);
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_version_wrote_is_refused_and_not_misread() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(&dir.path().to_string_lossy()).expect("open");
+        let id = SweepId::parse("y-1").expect("id");
+        let newer = format!(
+            r#"{{"format_version":{},"sweep_id":"y-1","submitted_ms":1,"spec":null,"features":[]}}"#,
+            FORMAT_VERSION + 1
+        );
+        store.create("sweeps/y-1/spec.json", newer.into()).await.expect("create");
+        let error = store.read_sweep(&id).await.expect_err("read").to_string();
+        assert!(error.contains("version 2") && error.contains("up to 1"), "{error}");
+        store.create("sweeps/z-1/spec.json", Bytes::from_static(b"{")).await.expect("create");
+        assert!(store.read_sweep(&SweepId::parse("z-1").expect("id")).await.is_err());
+    }
+}

@@ -1,7 +1,7 @@
 //! Linearly separable data with a known margin.
 
 use evenkeel_common::seed::{Key, Purpose, Stream};
-use evenkeel_common::trial::SyntheticConfig;
+use evenkeel_common::trial::{SyntheticConfig, separable_offset};
 
 use super::{DataError, Dataset, both_sets, turn};
 
@@ -35,8 +35,7 @@ pub fn generate(
             "{classes} classes on a simplex need {span} features, found {d}"
         )));
     }
-    let c = f64::from(config.classes);
-    let offset = if classes == 2 { margin } else { margin * (c - 1.0) / libm::sqrt(c) };
+    let offset = separable_offset(margin, config.classes);
     if offset > max_norm {
         return Err(DataError::Invalid(format!(
             "a margin of {margin} with {classes} classes needs points of norm {offset:.4}, above max_norm {max_norm}"
