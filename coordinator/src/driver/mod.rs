@@ -35,6 +35,8 @@ use crate::submission::Sweep;
 
 /// Pack numbers from here on stand for packs of earlier coordinators.
 const FOREIGN_PACKS: u64 = 1 << 63;
+/// Trials that may wait for the store: some 100 bytes each in Arrow, so that memory stays far below 200 MB.
+const MAX_AWAITING: u64 = 100_000;
 /// How often users see news.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(250);
 
@@ -123,7 +125,7 @@ pub fn start(
     let (snapshots, snapshot) = watch::channel(Arc::default());
     let writer = Writer::start(parts.store.clone(), parts.sequence.clone(), write_events);
     let driver = Driver {
-        core: Core::new(CoreConfig::default()),
+        core: Core::new(CoreConfig { max_awaiting: MAX_AWAITING, ..CoreConfig::default() }),
         epoch: parts.epoch,
         started: Instant::now(),
         store: parts.store.clone(),

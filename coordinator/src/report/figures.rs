@@ -30,13 +30,14 @@ pub(super) fn percent(value: f64) -> String {
     format!("{text} %")
 }
 
-/// A count with thin spaces between thousands.
-pub(super) fn count(value: u64) -> String {
+/// A count with commas between thousands.
+#[must_use]
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() * 2);
     for (position, digit) in digits.chars().enumerate() {
         if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push('\u{2009}');
+            text.push(',');
         }
         text.push(digit);
     }

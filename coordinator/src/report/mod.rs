@@ -10,6 +10,7 @@ mod plots;
 mod table;
 mod words;
 
+pub use figures::count as thousands;
 pub use page::page;
 pub use table::render as table;
 

@@ -114,5 +114,5 @@ fn numbers_and_times_read_as_people_write_them() {
     assert_eq!(figures::duration(59.94), "59.9 s");
     assert_eq!(figures::duration(3_661.0), "1 h 1 min");
     assert_eq!(figures::percent(0.0004), "< 0.1 %");
-    assert_eq!(figures::count(1_234_567), "1\u{2009}234\u{2009}567");
+    assert_eq!(figures::count(1_234_567), "1,234,567");
 }
