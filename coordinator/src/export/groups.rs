@@ -126,6 +126,8 @@ pub(super) struct Compared {
     pub mean_ratio: Option<f64>,
     /// Variance of the strategy over variance of the baseline.
     pub variance_ratio: Option<f64>,
+    /// The two variances, from two pairs on.
+    pub variances: Option<(f64, f64)>,
 }
 
 impl Compared {
@@ -148,6 +150,7 @@ impl Compared {
             difference: differences.summary(),
             mean_ratio: means.0.zip(means.1).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b),
             variance_ratio: variance_ratio(&ours, &theirs),
+            variances: ours.variance().zip(theirs.variance()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use evenkeel_common::grid::Grid;
 use evenkeel_common::id::SweepId;
-use evenkeel_common::stats::{Line, ols};
+use evenkeel_common::stats::{Line, Sample, ols};
 use serde::Serialize;
 
 use super::RunInfo;
@@ -89,7 +89,7 @@ pub struct LineSummary {
     pub loo_max: Option<f64>,
     /// Share of runs no better than the majority class or diverged.
     pub failed_run_rate: Option<f64>,
-    /// Variance of the score over seeds relative to the baseline's, median over the pairs.
+    /// Variance of the score over seeds relative to the baseline's, both averaged over the pairs.
     pub variance_ratio: Option<f64>,
     /// Pairs that the variance ratio is known of.
     pub variance_ratio_pairs: u64,
@@ -217,12 +217,17 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
         loo_mean: line.loo.get(),
         loo_max: line.loo_max,
         failed_run_rate: line.failed_runs.rate(),
-        variance_ratio: line.score_variance_ratios.quantile(0.5),
-        variance_ratio_pairs: line.score_variance_ratios.count(),
+        variance_ratio: ratio_of_means(&line.score_variances.0, &line.score_variances.1),
+        variance_ratio_pairs: line.score_variances.0.count(),
         loo_ratio: line.loo_ratios.quantile(0.5),
         slope_samples: slope(line.points.iter(), |point| Some(f64::from(point.samples))),
         slope_margin: slope(line.points.iter(), |point| point.margin),
     }
+}
+
+fn ratio_of_means(ours: &Sample, theirs: &Sample) -> Option<f64> {
+    let (ours, theirs) = (ours.summary()?.mean, theirs.summary()?.mean);
+    (theirs > 0.0).then(|| ours / theirs)
 }
 
 /// Slope of log(mean leave-one-out distance) on log x. Points are centred on the mean of their dataset family

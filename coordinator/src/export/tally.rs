@@ -106,8 +106,10 @@ pub(super) struct LineTally {
     pub sds: Sample,
     /// Sum of squares within groups and its degrees of freedom.
     pub within: (f64, u64),
-    /// Of the pairs with the baseline.
-    pub score_variance_ratios: Sample,
+    /// Variances of the score in the pairs with the baseline: its own and the baseline's. Not their ratios: those of
+    /// datasets on which the baseline does not vary at all do not exist, and leaving them out would favour whoever is
+    /// compared.
+    pub score_variances: (Sample, Sample),
     pub loo_ratios: Sample,
     pub points: Thinned<GroupPoint>,
     pub curves: Thinned<Curve>,
@@ -182,7 +184,7 @@ impl Tally {
             failed_runs: FailedRuns::default(),
             sds: Sample::default(),
             within: (0.0, 0),
-            score_variance_ratios: Sample::default(),
+            score_variances: Default::default(),
             loo_ratios: Sample::default(),
             points: Thinned::new(GROUPS),
             curves: Thinned::new(CURVES),
@@ -264,7 +266,10 @@ impl Tally {
         self.pairs += 1;
         let (strategy, point) = pair.strategy_at;
         let Some(line) = self.line(strategy, point) else { return };
-        pair.score.variance_ratio.into_iter().for_each(|ratio| line.score_variance_ratios.push(ratio));
+        if let Some((ours, theirs)) = pair.score.variances {
+            line.score_variances.0.push(ours);
+            line.score_variances.1.push(theirs);
+        }
         pair.loo.mean_ratio.into_iter().for_each(|ratio| line.loo_ratios.push(ratio));
     }
 

@@ -121,7 +121,7 @@ fn strategies(html: &mut String, summary: &Summary) {
         "</tbody></table></div>\n<p class=\"small\">The score is the accuracy on the test set. A failed run diverged or \
          scored no better than predicting the most frequent class. LOO (leave-one-out) distance: how far the direction of \
          the trained head moves when one training point is left out, 0 (not at all) to 2 (reversed). Variance ratio: \
-         variance of the score over seeds relative to {} on the same dataset, median over datasets.</p>",
+         variance of the score over seeds relative to {}, both averaged over the same datasets.</p>",
         escape(&summary.baseline)
     );
 }

@@ -64,14 +64,14 @@ fn against_baseline(line: &LineSummary, baseline: &str) -> Option<String> {
             "varies over seeds about as much as"
         };
         format!(
-            "its score {change} that of {baseline}: the variance is {} times as large (median over {})",
+            "its score {change} that of {baseline}: the variance is {} times as large (both averaged over {})",
             significant(ratio, 3),
-            counted(line.variance_ratio_pairs, "pair", "pairs of the same dataset")
+            counted(line.variance_ratio_pairs, "dataset", "datasets")
         )
     });
     let distance = line.loo_ratio.filter(|_| !line.is_baseline).map(|ratio| {
         format!(
-            "its mean leave-one-out distance is {} times that of {baseline} (median over the pairs)",
+            "its mean leave-one-out distance is {} times that of {baseline} (median over those datasets)",
             significant(ratio, 3)
         )
     });
