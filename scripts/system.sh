@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the tools that everything else here needs, and installs those that a Debian machine lacks: a C++ compiler with
-# its linker, make, a Python with pip, and protoc (the build script of etcd-client calls it). Rust is only checked: whoever works in Rust has an opinion on how it is
+# its linker, make, and a Python with pip. Rust is only checked: whoever works in Rust has an opinion on how it is
 # installed.
 set -euo pipefail
 
@@ -10,19 +10,9 @@ say() { echo "system: $*"; }
 fail() { echo "system: $*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null; }
 
-has_protoc() { # also its own .proto files, which some distributions keep in another package
-  local dir ok=1
-  dir=$(mktemp -d)
-  echo 'syntax = "proto3"; import "google/protobuf/descriptor.proto";' >"$dir/probe.proto"
-  "${PROTOC:-protoc}" -I "$dir" ${PROTOC_INCLUDE:+-I "$PROTOC_INCLUDE"} -o /dev/null "$dir/probe.proto" >/dev/null 2>&1 || ok=0
-  rm -rf "$dir"
-  ((ok))
-}
-
 packages=()
 { has g++ || has c++; } && { has cc || has gcc; } && has readelf || packages+=(g++)
 has make || packages+=(make)
-has_protoc || packages+=(protobuf-compiler libprotobuf-dev)
 if ! has python3; then
   packages+=(python3 python3-pip python3-venv)
 elif ! python3 -m pip --version >/dev/null 2>&1 && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
@@ -53,4 +43,4 @@ present=$(rustc --version | cut -d ' ' -f 2)
 if [[ $(printf '%s\n' "$needed" "${present%%-*}" | sort -V | head -n 1) != "$needed" ]]; then
   fail "rustc $present is too old, $needed or newer is needed: $advice, or with rustup there already: rustup update"
 fi
-say "C++ compiler, make, protoc, $(python3 --version) and rustc $present are there"
+say "C++ compiler, make, $(python3 --version) and rustc $present are there"
