@@ -72,7 +72,10 @@ fn findings_are_made_from_the_numbers() {
     let (summary, page) = report();
     let line = summary.strategies.iter().find(|line| line.label == "mhloss (heads=50)").expect("line");
     let ratio = figures::significant(line.variance_ratio.expect("ratio"), 3);
-    assert!(page.contains(&format!("the variance is {ratio} times as large (both averaged over ")), "{ratio}");
+    assert!(
+        page.contains(&format!("the variance is {ratio} times as large (both averaged over ")),
+        "{ratio}"
+    );
     let slope = line.slope_samples.expect("slope");
     let power = figures::significant(slope.slope, 3);
     assert!(
