@@ -35,9 +35,10 @@ setup: ## Install what is missing: compiler, Python, libtorch (CPU, in .deps/)
 	@scripts/protoc.sh
 	@scripts/libtorch.sh
 
-data: ## Download four small public data sets into .deps/data, for examples and tests
+data: ## Download small public data sets and a small encoder into .deps/data, for examples and tests
 	@scripts/system.sh
 	@scripts/examples-data.sh
+	@scripts/text-data.sh
 
 build: setup ## Compile the release binaries evenkeel and evenkeel-worker
 	@echo '==> building $(BIN)/evenkeel and $(BIN)/evenkeel-worker'

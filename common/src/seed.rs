@@ -24,6 +24,20 @@ pub enum Purpose {
     DataPerturbation,
     /// Which points are left out one at a time.
     LeaveOneOut,
+    /// Order of the examples of an epoch.
+    DataOrder,
+    /// Dropout masks of a step.
+    Dropout,
+    /// Which weights fall back to their pre-trained values in a step (mixout).
+    Mixout,
+    /// Noise on a layer's output in a step (LNSR).
+    LayerNoise,
+    /// Which gradients are applied in a step (Child-Tuning).
+    ChildTuning,
+    /// Weights of layers that start anew, low-rank adapters and the masked-token head.
+    Reinitialization,
+    /// Which tokens are to be guessed in a step (SURT).
+    MaskedTokens,
 }
 
 impl Purpose {
@@ -36,6 +50,13 @@ impl Purpose {
             Self::HeadInitialization => "head_initialization",
             Self::DataPerturbation => "data_perturbation",
             Self::LeaveOneOut => "leave_one_out",
+            Self::DataOrder => "data_order",
+            Self::Dropout => "dropout",
+            Self::Mixout => "mixout",
+            Self::LayerNoise => "layer_noise",
+            Self::ChildTuning => "child_tuning",
+            Self::Reinitialization => "reinitialization",
+            Self::MaskedTokens => "masked_tokens",
         }
     }
 }
@@ -86,6 +107,12 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Key and nonce of its generator: what kernels that draw many numbers at once start from.
+    #[must_use]
+    pub fn generator(&self) -> ([u32; 2], [u32; 2]) {
+        (self.key, self.nonce)
+    }
+
     /// 32 uniform bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {

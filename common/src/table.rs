@@ -16,7 +16,7 @@ use std::io::Read as _;
 pub use error::{Place, TableError};
 use labels::Labels;
 
-use crate::grid::FeatureInfo;
+use crate::inputs::FeatureInfo;
 use crate::id::ContentHash;
 
 /// Most bytes a file may have once decompressed: 4 GiB.

@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use crate::id::{ContentHash, TrialId};
-use crate::spec::{Encoder, LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
+use crate::spec::{
+    ChildMode, LeaveOneOut, Optimizer, Pooling, Precision, Reduction, Schedule, SeedControls, Select, Setting,
+};
+use crate::text::Metric;
 
 /// A dataset with every axis resolved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,6 +16,8 @@ pub enum DatasetConfig {
     Synthetic(SyntheticConfig),
     /// Read from a file.
     Features(FeaturesConfig),
+    /// Texts.
+    Text(TextConfig),
 }
 
 /// One synthetic dataset.
@@ -109,13 +114,74 @@ pub struct FeaturesConfig {
     pub classes: u32,
 }
 
+/// One split of a dataset of texts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TextConfig {
+    /// Path as the spec has it; data are identified by `content`, not by it.
+    #[serde(skip)]
+    pub path: String,
+    /// BLAKE3 of its files, hex.
+    pub content: String,
+    /// The official task; none for an own file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Columns of an own file: text, second text, class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<(String, Option<String>, String)>,
+    /// Share held out as test set; none where the test set is a file of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_fraction: Option<f64>,
+    /// Share held out as validation set.
+    pub validation_fraction: f64,
+    /// Training set size asked for; `None` takes all that the splits leave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u32>,
+    /// Most test rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_samples: Option<u32>,
+    /// Which of the independent splits.
+    pub instance: u32,
+    /// Most tokens of an input.
+    pub max_length: u32,
+    /// The score.
+    pub metric: Metric,
+    /// Whether malformed rows are passed over.
+    #[serde(skip)]
+    pub skip_malformed: bool,
+    /// Training set size n that results.
+    #[serde(skip)]
+    pub train_rows: u32,
+    /// About how many rows it is tested on.
+    #[serde(skip)]
+    pub test_rows: u32,
+    /// Classes C.
+    #[serde(skip)]
+    pub classes: u32,
+    /// About how many tokens an input has.
+    #[serde(skip)]
+    pub mean_tokens: u32,
+    /// Rows that were passed over.
+    #[serde(skip)]
+    pub skipped: u32,
+}
+
 impl DatasetConfig {
-    /// (n, d, C) of the training set.
+    /// (n, d, C) of the training set; d is 0 for texts, whose features are the model's.
     #[must_use]
     pub fn shape(&self) -> (u32, u32, u32) {
         match self {
             Self::Synthetic(c) => (c.samples, c.features, c.classes),
             Self::Features(c) => (c.train_rows, c.features, c.classes),
+            Self::Text(c) => (c.train_rows, 0, c.classes),
+        }
+    }
+
+    /// What its trials are scored by.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        match self {
+            Self::Synthetic(_) | Self::Features(_) => Metric::Accuracy,
+            Self::Text(c) => c.metric,
         }
     }
 
@@ -125,8 +191,48 @@ impl DatasetConfig {
         match self {
             Self::Synthetic(config) => serde_json::to_string(config),
             Self::Features(config) => serde_json::to_string(config),
+            Self::Text(config) => serde_json::to_string(config),
         }
         .unwrap_or_default()
+    }
+}
+
+/// An encoder, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// Features as they are.
+    Identity,
+    /// A pre-trained transformer.
+    Huggingface(PretrainedConfig),
+}
+
+/// A pre-trained transformer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PretrainedConfig {
+    /// Path or name as the spec has it; the model is identified by `content`, not by it.
+    #[serde(skip)]
+    pub path: String,
+    /// BLAKE3 of its files, hex.
+    pub content: String,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// Size of its output vectors.
+    #[serde(skip)]
+    pub hidden: u32,
+    /// Layers.
+    #[serde(skip)]
+    pub layers: u32,
+    /// Weights a token is multiplied with.
+    #[serde(skip)]
+    pub layer_weights: u64,
+}
+
+impl ModelConfig {
+    /// The canonical form, which ids hold.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
@@ -163,6 +269,114 @@ pub struct StrategyConfig {
     pub checkpoints: Vec<u32>,
     /// What the seed controls.
     pub seed_controls: SeedControls,
+    /// What only full fine-tuning has.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub full: Option<FullConfig>,
+}
+
+/// The part of a strategy that only full fine-tuning has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FullConfig {
+    /// Passes over the training set; none when `steps` says how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<u32>,
+    /// Examples of a step.
+    pub batch_size: u32,
+    /// Parts a step's examples are processed in.
+    pub accumulation: u32,
+    /// Course of the step size.
+    pub schedule: Schedule,
+    /// Share of the steps over which it rises.
+    pub warmup: f64,
+    /// Greatest norm of the gradient; 0 for any.
+    pub clip: f64,
+    /// Dropout probability in place of the model's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Number format of the passes.
+    pub precision: Precision,
+    /// Whether batches gather texts of similar length.
+    pub length_buckets: bool,
+    /// Whether layers are computed again on the way back: changes memory, not results, so it is not part of the id.
+    #[serde(skip)]
+    pub gradient_checkpointing: bool,
+    /// Steps between evaluations; a tenth of all if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<u32>,
+    /// Which weights are the result.
+    pub select: Select,
+    /// Evaluations without a rise before the run ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
+    /// α of the Maximal Margin Regularizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mmr: Option<f64>,
+    /// Self Unsupervised Re-Training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surt: Option<SurtConfig>,
+    /// λ and λ_head of L2-SP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l2_sp: Option<(f64, f64)>,
+    /// p of mixout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixout: Option<f64>,
+    /// Layerwise noise stability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lnsr: Option<LnsrConfig>,
+    /// Child-Tuning: mode and p.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child_tuning: Option<(ChildMode, f64)>,
+    /// Layers that start anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reinit: Option<u32>,
+    /// Factor of the step size from a layer to the one below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llrd: Option<f64>,
+    /// Rank and α of low-rank adapters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<(u32, f64)>,
+}
+
+/// Self Unsupervised Re-Training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SurtConfig {
+    /// Passes over the training texts.
+    pub epochs: u32,
+    /// Peak step size.
+    pub learning_rate: f64,
+    /// Share of tokens to be guessed.
+    pub mask: f64,
+}
+
+/// Layerwise Noise Stability Regularization.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LnsrConfig {
+    /// λ.
+    pub lambda: f64,
+    /// The layer after which noise is added; 0 is the embeddings.
+    pub layer: u32,
+    /// Standard deviation of the noise.
+    pub sigma: f64,
+}
+
+impl FullConfig {
+    /// Optimisation steps for n training rows; `steps` is what the strategy asks for when `epochs` does not.
+    #[must_use]
+    pub fn total_steps(&self, n: u32, steps: u32) -> u32 {
+        self.epochs.map_or(steps, |epochs| epochs.saturating_mul(n.div_ceil(self.batch_size.max(1)).max(1)))
+    }
+
+    /// Optimisation steps of the phase without labels.
+    #[must_use]
+    pub fn surt_steps(&self, n: u32) -> u32 {
+        self.surt.map_or(0, |surt| surt.epochs.saturating_mul(n.div_ceil(self.batch_size.max(1)).max(1)))
+    }
+
+    /// Steps between evaluations of a run of `total` steps.
+    #[must_use]
+    pub fn evaluation_steps(&self, total: u32) -> u32 {
+        self.evaluate_every.unwrap_or(total.div_ceil(10)).max(1)
+    }
 }
 
 impl StrategyConfig {
@@ -197,7 +411,9 @@ pub struct Trial {
     /// Name of the dataset.
     pub dataset_name: String,
     /// Its encoder.
-    pub encoder: Encoder,
+    pub model: ModelConfig,
+    /// Name of the encoder.
+    pub model_name: String,
     /// Its strategy.
     pub strategy: StrategyConfig,
     /// Its seed.
@@ -210,14 +426,29 @@ impl Trial {
     /// The id: a hash of what is computed, the same in every sweep that computes it.
     #[must_use]
     pub fn id(&self) -> TrialId {
-        trial_id(&self.dataset.to_json(), self.encoder, &self.strategy.to_json(), self.seed, &self.settings)
+        trial_id(
+            &self.dataset.to_json(),
+            &self.model.to_json(),
+            &self.strategy.to_json(),
+            self.seed,
+            &self.settings,
+        )
     }
 
-    /// Floating-point operations of training, leave-one-out refits included (see [`training_flops`]).
+    /// (n, d, C): training set size, features that the head sees, classes.
+    #[must_use]
+    pub fn shape(&self) -> (u32, u32, u32) {
+        let (n, d, classes) = self.dataset.shape();
+        match &self.model {
+            ModelConfig::Identity => (n, d, classes),
+            ModelConfig::Huggingface(model) => (n, model.hidden, classes),
+        }
+    }
+
+    /// Floating-point operations of training, leave-one-out refits included.
     #[must_use]
     pub fn flops(&self) -> f64 {
-        let (n, d, c) = self.dataset.shape();
-        training_flops(n, d, c, &self.strategy, self.settings.leave_one_out)
+        trial_flops(&self.dataset, &self.model, &self.strategy, self.settings.leave_one_out)
     }
 }
 
@@ -234,15 +465,14 @@ pub fn separable_offset(margin: f64, classes: u32) -> f64 {
 #[must_use]
 pub fn trial_id(
     dataset: &str,
-    encoder: Encoder,
+    model: &str,
     strategy: &str,
     seed: u64,
     settings: &SweepSettings,
 ) -> TrialId {
-    let encoder = serde_json::to_string(&encoder).unwrap_or_default();
     let settings = serde_json::to_string(settings).unwrap_or_default();
     let mut bytes = Vec::with_capacity(dataset.len() + strategy.len() + 160);
-    for part in [dataset, &encoder, strategy, &seed.to_string(), &settings] {
+    for part in [dataset, model, strategy, &seed.to_string(), &settings] {
         bytes.extend_from_slice(part.as_bytes());
         bytes.push(0);
     }
@@ -260,7 +490,52 @@ pub fn refits(samples: u32, leave_one_out: Option<LeaveOneOut>) -> u32 {
     }
 }
 
-/// Operations of a trial: each step multiplies by X and by its transpose (4·n·d a column), or by the Gram
+/// Operations of a trial: [`training_flops`] of a head, or [`tuning_flops`] of an encoder.
+#[must_use]
+pub fn trial_flops(
+    dataset: &DatasetConfig,
+    model: &ModelConfig,
+    strategy: &StrategyConfig,
+    leave_one_out: Option<LeaveOneOut>,
+) -> f64 {
+    let (n, d, classes) = dataset.shape();
+    match (model, dataset, &strategy.full) {
+        (ModelConfig::Huggingface(model), DatasetConfig::Text(text), Some(full)) => {
+            tuning_flops(text, model, full, strategy.steps, leave_one_out)
+        }
+        (ModelConfig::Huggingface(model), ..) => {
+            training_flops(n, model.hidden, classes, strategy, leave_one_out)
+        }
+        (ModelConfig::Identity, ..) => training_flops(n, d, classes, strategy, leave_one_out),
+    }
+}
+
+/// Operations of full fine-tuning: a token costs two operations a weight on the way forward and twice that on the way back,
+/// and attention 4·L·d a layer; evaluations go forward only. Texts are counted at their mean length.
+#[must_use]
+pub fn tuning_flops(
+    text: &TextConfig,
+    model: &PretrainedConfig,
+    full: &FullConfig,
+    steps: u32,
+    leave_one_out: Option<LeaveOneOut>,
+) -> f64 {
+    let tokens = f64::from(text.mean_tokens.min(text.max_length));
+    let forward = tokens
+        * (2.0 * model.layer_weights as f64
+            + 4.0 * tokens * f64::from(model.hidden) * f64::from(model.layers));
+    let total = full.total_steps(text.train_rows, steps);
+    let evaluations = f64::from(total.div_ceil(full.evaluation_steps(total)).max(1));
+    let batch = f64::from(full.batch_size);
+    let passes = if full.lnsr.is_some() { 2.0 } else { 1.0 };
+    let trained = 3.0 * passes * batch * f64::from(total);
+    let relearned = 3.0 * batch * f64::from(full.surt_steps(text.train_rows));
+    let runs = 1.0 + f64::from(refits(text.train_rows, leave_one_out));
+    let evaluated = evaluations * f64::from(text.test_rows) + f64::from(text.train_rows);
+    BASE_FLOPS + forward * (relearned + runs * trained + evaluated)
+}
+
+/// Operations of a head: each step multiplies by X and by its transpose (4·n·d a column), or by the Gram
 /// matrix when that is smaller (2·n² a column); a head is one column for two classes and C columns for more.
 /// A constant stands for what a trial costs beside its steps.
 #[must_use]

@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::failure::FailureKind;
 use evenkeel_common::id::SweepId;
+use evenkeel_common::inputs::FileRecord;
 use evenkeel_common::results::{self, Status};
 use evenkeel_proto::v1::{self, work_request, work_response};
 use evenkeel_proto::{CHUNK_BYTES, MAX_MESSAGE_BYTES};
@@ -77,6 +78,8 @@ pub enum LinkEvent {
         pack: (u64, u64),
         /// From 0 to 1.
         fraction: f64,
+        /// Its sweep, and new points of its trials' curves.
+        training: Option<(SweepId, Vec<v1::TrialSample>)>,
     },
     /// Results came, read and checked.
     Results {
@@ -365,7 +368,15 @@ impl Link {
         Ok(match message {
             work_response::Message::Hello(_) => return Err("the worker greeted twice".to_owned()),
             work_response::Message::Progress(p) => {
-                LinkEvent::Progress { pack: (p.epoch, p.pack), fraction: p.fraction.clamp(0.0, 1.0) }
+                let training = match p.samples.is_empty() {
+                    true => None,
+                    false => {
+                        let sweep = SweepId::parse(&p.sweep_id).map_err(|error| error.to_string())?;
+                        Some((sweep, p.samples))
+                    }
+                };
+                let fraction = p.fraction.clamp(0.0, 1.0);
+                LinkEvent::Progress { pack: (p.epoch, p.pack), fraction, training }
             }
             work_response::Message::Results(r) => {
                 let sweep = SweepId::parse(&r.sweep_id).map_err(|error| error.to_string())?;
@@ -443,16 +454,20 @@ fn opening(sweep: &Sweep) -> v1::SweepOpened {
     v1::SweepOpened {
         sweep_id: sweep.id.to_string(),
         spec_json: sweep.grid.spec().to_canonical_json(),
-        features: sweep
-            .features
+        inputs: sweep
+            .inputs
             .iter()
-            .map(|feature| v1::FeatureData {
-                info_json: serde_json::to_string(&feature.info).unwrap_or_default(),
-                file: feature.file.clone(),
-                labels: feature.labels.clone().unwrap_or_default(),
+            .map(|input| v1::InputData {
+                info_json: serde_json::to_string(&input.info).unwrap_or_default(),
+                files: input_files(&input.files),
             })
             .collect(),
     }
+}
+
+/// Files of an input as messages hold them.
+pub fn input_files(files: &[FileRecord]) -> Vec<v1::InputFile> {
+    files.iter().map(|file| v1::InputFile { role: file.role.clone(), hash: file.hash.clone() }).collect()
 }
 
 /// A file as chunks; an empty file is one empty chunk.

@@ -19,7 +19,7 @@ use crate::dispatch::{chunks, other_protocol};
 use crate::driver::{Change, CommandError, DriverHandle, SweepView, WorkerState};
 use crate::export::{Format, RunInfo};
 use crate::store::{StoreError, StoredState};
-use crate::submission::{FeatureFiles, SubmissionError, Sweep};
+use crate::submission::{InputFile, SubmissionError, Sweep};
 
 /// Largest feature file that is taken, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 30;
@@ -87,6 +87,7 @@ fn status(view: &SweepView, workers: usize) -> v1::SweepStatus {
         notice: view.notice.clone().unwrap_or_default(),
         priority: view.priority,
         trials_per_second: view.trials_per_second,
+        training: view.training.iter().map(|training| training.last).collect(),
     }
 }
 
@@ -113,18 +114,20 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         let spec =
             Spec::parse(&header.file, &header.spec).map_err(|error| submission_status(&error.into()))?;
         let files = receive_files(&mut inbox).await?;
-        let find = |hash: &str, dataset: usize| {
-            files.get(hash).cloned().ok_or_else(|| {
-                submission_status(&SubmissionError::MissingData { dataset, hash: hash.to_owned() })
-            })
+        let find = |file: &v1::InputFile| {
+            let bytes = files.get(&file.hash).cloned().ok_or_else(|| {
+                let (role, hash) = (file.role.clone(), file.hash.clone());
+                submission_status(&SubmissionError::MissingData { role, hash })
+            })?;
+            Ok(InputFile { role: file.role.clone(), bytes })
         };
-        let mut feature_files = Vec::new();
-        for (dataset, entry) in header.files.iter().enumerate() {
-            let labels = (!entry.labels.is_empty()).then(|| find(&entry.labels, dataset)).transpose()?;
-            feature_files.push(FeatureFiles { file: find(&entry.file, dataset)?, labels });
-        }
+        let inputs = header
+            .inputs
+            .iter()
+            .map(|input| input.files.iter().map(find).collect::<Result<Vec<_>, Status>>())
+            .collect::<Result<Vec<_>, Status>>()?;
         let name = header.file.clone();
-        let sweep = tokio::task::spawn_blocking(move || Sweep::new(&name, spec, feature_files))
+        let sweep = tokio::task::spawn_blocking(move || Sweep::new(&name, spec, inputs))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| submission_status(&error))?;

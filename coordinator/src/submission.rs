@@ -1,17 +1,21 @@
-//! From a user's spec and its feature files to a sweep: everything is checked before anything runs.
+//! From a user's spec and its files to a sweep: everything is checked before anything runs.
 
-use std::collections::HashMap;
+mod hub;
+mod inputs;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evenkeel_common::grid::{FeatureInfo, Grid, GridError, content_hash};
+use evenkeel_common::grid::{Grid, GridError};
 use evenkeel_common::id::{ContentHash, SweepId};
-use evenkeel_common::spec::{DatasetSpec, FeaturesSpec, Spec, SpecError};
-use evenkeel_common::table::{self, TableError, TableSource};
+use evenkeel_common::inputs::{FileRecord, InputInfo, InputRecord, Place, content_hash, places};
+use evenkeel_common::spec::{DatasetSpec, Spec, SpecError};
 
+pub use self::inputs::{InputError, InputFile};
 use crate::core::SweepShape;
-use crate::store::{FeatureRecord, Store, StoreError, SweepRecord, data_path};
+use crate::store::{Store, StoreError, SweepRecord, data_path};
 
 /// A spec that cannot become a sweep.
 #[derive(Debug, thiserror::Error)]
@@ -19,31 +23,15 @@ pub enum SubmissionError {
     /// The spec itself.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// A file that cannot be read.
-    #[error("{spec}: datasets[{dataset}].features.{field}: cannot read {path}: {reason}{hint}")]
-    File {
+    /// A dataset or model whose files cannot be had or used.
+    #[error("{spec}: {at}: {source}")]
+    Input {
         /// The spec's file.
         spec: String,
-        /// Which dataset.
-        dataset: usize,
-        /// `path` or `labels`.
-        field: &'static str,
-        /// The file that was looked for.
-        path: String,
-        /// What the system said.
-        reason: String,
-        /// What to do about it.
-        hint: &'static str,
-    },
-    /// A file that holds no usable table.
-    #[error("{spec}: datasets[{dataset}].features: {source}")]
-    Table {
-        /// The spec's file.
-        spec: String,
-        /// Which dataset.
-        dataset: usize,
+        /// The entry, as `datasets[0].text`.
+        at: String,
         /// What is wrong.
-        source: Box<TableError>,
+        source: Box<InputError>,
     },
     /// The grid.
     #[error("{spec}: {source}")]
@@ -54,10 +42,10 @@ pub enum SubmissionError {
         source: GridError,
     },
     /// The files that came with a submission are not those of the spec.
-    #[error("the submission lacks the file of datasets[{dataset}] ({hash})")]
+    #[error("the submission lacks the file `{role}` ({hash})")]
     MissingData {
-        /// Which dataset.
-        dataset: usize,
+        /// What the file is for.
+        role: String,
         /// Its content hash.
         hash: String,
     },
@@ -70,94 +58,55 @@ pub struct Sweep {
     pub id: SweepId,
     /// Its grid, which holds the spec.
     pub grid: Grid,
-    /// Its feature datasets, in the spec's order.
-    pub features: Vec<FeatureRecord>,
+    /// Its datasets and models that come in files: datasets in the spec's order, then models.
+    pub inputs: Vec<InputRecord>,
     /// The bytes of their files, by content hash.
     pub files: HashMap<String, Bytes>,
 }
 
-/// The bytes of a dataset's file and of its labels file.
-#[derive(Clone, Debug)]
-pub struct FeatureFiles {
-    /// The file.
-    pub file: Bytes,
-    /// The labels file, for `.npy`.
-    pub labels: Option<Bytes>,
-}
-
 impl Sweep {
-    /// Reads a spec's feature files, which lie relative to its folder, and checks everything.
+    /// Reads a spec's files, which lie relative to its folder, and checks everything.
     ///
     /// # Errors
     /// Naming the file, line and field at fault.
     pub fn from_file(path: &Path) -> Result<Self, SubmissionError> {
         let (spec, name) = read_spec(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let mut files = Vec::new();
-        for (dataset, entry) in features_of(&spec) {
-            let read = |field: &'static str, file: &str| {
-                std::fs::read(folder.join(file)).map(Bytes::from).map_err(|error| {
-                    let hint = if file.contains(".deps/data/") {
-                        "\n  `make data` downloads the examples' files"
-                    } else {
-                        ""
-                    };
-                    SubmissionError::File {
-                        spec: name.clone(),
-                        dataset,
-                        field,
-                        path: folder.join(file).display().to_string(),
-                        reason: error.to_string(),
-                        hint,
-                    }
-                })
-            };
-            let labels = entry.labels.as_deref().map(|file| read("labels", file)).transpose()?;
-            files.push(FeatureFiles { file: read("path", &entry.path)?, labels });
-        }
-        Self::new(&name, spec, files)
+        let inputs = places(&spec)
+            .map(|place| {
+                inputs::gather(&spec, place, folder).map_err(|source| input_error(&name, &spec, place, source))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Self::new(&name, spec, inputs)
     }
 
-    /// Checks a spec together with the bytes of its feature files, in its order.
+    /// Checks a spec together with the bytes of its files, in the order of [`places`].
     ///
     /// # Errors
     /// Naming the field at fault.
-    pub fn new(file: &str, spec: Spec, feature_files: Vec<FeatureFiles>) -> Result<Self, SubmissionError> {
-        let mut features = Vec::new();
+    pub fn new(file: &str, spec: Spec, given: Vec<Vec<InputFile>>) -> Result<Self, SubmissionError> {
+        let mut records = Vec::new();
         let mut files = HashMap::new();
         let mut hashes = Vec::new();
-        let mut given = feature_files.into_iter();
-        for (dataset, entry) in features_of(&spec) {
-            let missing = || SubmissionError::MissingData { dataset, hash: String::new() };
-            let FeatureFiles { file: bytes, labels } = given.next().ok_or_else(missing)?;
-            let content = content_hash(&bytes, labels.as_deref());
-            let source = TableSource {
-                path: &entry.path,
-                bytes: &bytes,
-                label: entry.label.as_deref(),
-                labels: entry.labels.as_deref().zip(labels.as_deref()),
-                drop: &entry.drop,
-            };
-            let info = table::read(&source)
-                .map_err(|source| SubmissionError::Table {
-                    spec: file.to_owned(),
-                    dataset,
-                    source: Box::new(source),
-                })?
-                .info(&content);
+        let mut given = given.into_iter();
+        for place in places(&spec) {
+            let input = given.next().unwrap_or_default();
+            let content = content_hash(input.iter().map(|file| &*file.bytes));
+            let info = inputs::inspect(&spec, place, &input, &content)
+                .map_err(|source| input_error(file, &spec, place, source))?;
             hashes.push(content);
-            let mut keep = |bytes: Bytes| {
-                let hash = ContentHash::of(&bytes).to_hex();
-                files.insert(hash.clone(), bytes);
-                hash
+            let mut keep = |file: InputFile| {
+                let hash = ContentHash::of(&file.bytes).to_hex();
+                files.insert(hash.clone(), file.bytes);
+                FileRecord { role: file.role, hash }
             };
-            features.push(FeatureRecord { info, file: keep(bytes), labels: labels.map(keep) });
+            records.push(InputRecord { info, files: input.into_iter().map(&mut keep).collect() });
         }
         let id = spec.sweep_id(&hashes);
-        let infos: Vec<FeatureInfo> = features.iter().map(|feature| feature.info.clone()).collect();
+        let infos: Vec<InputInfo> = records.iter().map(|record| record.info.clone()).collect();
         let grid = Grid::new(Arc::new(spec), &infos)
             .map_err(|source| SubmissionError::Grid { spec: file.to_owned(), source })?;
-        Ok(Self { id, grid, features, files })
+        Ok(Self { id, grid, inputs: records, files })
     }
 
     /// A sweep from the store.
@@ -170,34 +119,26 @@ impl Sweep {
         let spec =
             Spec::parse(&path, &record.spec.to_string()).map_err(|error| corrupt(error.to_string()))?;
         let mut files = HashMap::new();
-        let mut hashes: Vec<String> = Vec::new();
-        for feature in &record.features {
-            hashes.push(feature.file.clone());
-            hashes.extend(feature.labels.clone());
-        }
+        let hashes: BTreeSet<&String> =
+            record.inputs.iter().flat_map(|input| &input.files).map(|file| &file.hash).collect();
         for hash in hashes {
-            let bytes = store.read(&data_path(&hash)).await?;
-            if ContentHash::of(&bytes).to_hex() != hash {
+            let bytes = store.read(&data_path(hash)).await?;
+            if ContentHash::of(&bytes).to_hex() != *hash {
                 let reason = "its content is not what its name says".to_owned();
-                return Err(StoreError::Corrupt { path: data_path(&hash), reason });
+                return Err(StoreError::Corrupt { path: data_path(hash), reason });
             }
-            files.insert(hash, bytes);
+            files.insert(hash.clone(), bytes);
         }
-        let infos: Vec<FeatureInfo> = record.features.iter().map(|feature| feature.info.clone()).collect();
+        let infos: Vec<InputInfo> = record.inputs.iter().map(|input| input.info.clone()).collect();
         let grid = Grid::new(Arc::new(spec), &infos).map_err(|error| corrupt(error.to_string()))?;
-        Ok(Self { id: record.sweep_id.clone(), grid, features: record.features.clone(), files })
+        Ok(Self { id: record.sweep_id.clone(), grid, inputs: record.inputs.clone(), files })
     }
 
     /// What the store keeps of it.
     #[must_use]
     pub fn record(&self, submitted_ms: i64) -> SweepRecord {
-        SweepRecord {
-            format_version: evenkeel_common::FORMAT_VERSION,
-            sweep_id: self.id.clone(),
-            submitted_ms,
-            spec: serde_json::from_str(&self.grid.spec().to_canonical_json()).unwrap_or_default(),
-            features: self.features.clone(),
-        }
+        let spec = serde_json::from_str(&self.grid.spec().to_canonical_json()).unwrap_or_default();
+        SweepRecord::new(self.id.clone(), submitted_ms, spec, self.inputs.clone())
     }
 }
 
@@ -212,12 +153,15 @@ pub fn read_spec(path: &Path) -> Result<(Spec, String), SubmissionError> {
     Ok((Spec::parse(&name, &text)?, name))
 }
 
-/// The feature datasets of a spec with their positions.
-pub fn features_of(spec: &Spec) -> impl Iterator<Item = (usize, &FeaturesSpec)> {
-    spec.datasets.iter().enumerate().filter_map(|(position, dataset)| match dataset {
-        DatasetSpec::Features(features) => Some((position, features)),
-        DatasetSpec::Synthetic(_) => None,
-    })
+fn input_error(spec: &str, contents: &Spec, place: Place, source: InputError) -> SubmissionError {
+    let at = match place {
+        Place::Dataset(at) => match contents.datasets.get(at) {
+            Some(DatasetSpec::Text(_)) => format!("datasets[{at}].text"),
+            _ => format!("datasets[{at}].features"),
+        },
+        Place::Model(at) => format!("models[{at}]"),
+    };
+    SubmissionError::Input { spec: spec.to_owned(), at, source: Box::new(source) }
 }
 
 /// What the scheduler sees of a sweep.

@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
@@ -42,6 +43,16 @@ pub struct Args {
     /// Packs run at once, each on a thread of its own
     #[arg(long, env = "EVENKEEL_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
+    /// Directory or s3://bucket/prefix where checkpoints of long trials and features of texts are kept, so that another
+    /// worker goes on with them: the coordinator's store, or any other
+    #[arg(long, env = "EVENKEEL_STORE", value_name = "URL")]
+    pub store: Option<String>,
+    /// Seconds between two checkpoints of a trial (needs --store)
+    #[arg(long, env = "EVENKEEL_CHECKPOINT_EVERY", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub checkpoint_every: u64,
+    /// Directory of this machine where features of texts are kept beside the store
+    #[arg(long, env = "EVENKEEL_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// Beginning of the worker's id [default: host name]
     #[arg(long, env = "EVENKEEL_NAME")]
     pub name: Option<String>,

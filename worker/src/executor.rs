@@ -13,8 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::core::{Job, PackKey};
 use crate::device::Device;
-use crate::engine::{EngineError, HeadEngine, PackWatch};
+use crate::artifacts::Artifacts;
+use crate::engine::{EngineError, PackWatch, Sample};
 use crate::sweeps::OpenSweep;
+use crate::workbench::Workbench;
 
 /// Results travel in batches: of this many trials, or what there is after this long.
 const BATCH_TRIALS: usize = 4096;
@@ -40,8 +42,8 @@ pub enum Report {
     Ready,
     /// The slot cannot run packs at all.
     Broken(String),
-    /// A pack is under way.
-    Progress(PackKey, f64),
+    /// A pack of a sweep is under way; new points of its trials' curves.
+    Progress(PackKey, Arc<OpenSweep>, f64, Vec<Sample>),
     /// Results of some of its trials, as an Arrow IPC stream.
     Results(PackKey, Arc<OpenSweep>, Bytes),
     /// A pack is through.
@@ -85,12 +87,13 @@ impl Executor {
         slot: usize,
         device: Device,
         worker: String,
+        artifacts: Arc<Artifacts>,
         reports: mpsc::Sender<Report>,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = std::sync::mpsc::channel::<Job<PackWork>>();
         std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
             let description = device.describe();
-            let mut engine = match HeadEngine::new(device) {
+            let mut engine = match Workbench::new(device, artifacts) {
                 Ok(engine) => engine,
                 Err(error) => {
                     let _ = reports.blocking_send(Report::Broken(error.to_string()));
@@ -120,7 +123,7 @@ impl Executor {
 }
 
 fn run(
-    engine: &mut HeadEngine,
+    engine: &mut Workbench,
     slot: usize,
     job: &Job<PackWork>,
     worker: &str,
@@ -156,6 +159,7 @@ fn run(
         since: Instant::now(),
         batch_began: Instant::now(),
         progress: Instant::now(),
+        samples: Vec::new(),
         broken: None,
     };
     // A panic in one pack must not take the process and the other slots with it.
@@ -198,6 +202,8 @@ struct Delivery<'a> {
     since: Instant,
     batch_began: Instant,
     progress: Instant,
+    /// Points of curves that were not told yet.
+    samples: Vec<Sample>,
     broken: Option<String>,
 }
 
@@ -227,9 +233,14 @@ impl PackWatch for Delivery<'_> {
     fn progress(&mut self, fraction: f64) {
         if self.progress.elapsed() >= PROGRESS_EVERY {
             self.progress = Instant::now();
+            let samples = std::mem::take(&mut self.samples);
             // Dropped when the queue is full: the next one says more.
-            let _ = self.reports.try_send(Report::Progress(self.key, fraction));
+            let _ = self.reports.try_send(Report::Progress(self.key, self.sweep.clone(), fraction, samples));
         }
+    }
+
+    fn sample(&mut self, sample: Sample) {
+        self.samples.push(sample);
     }
 
     fn deliver(&mut self, outcomes: Vec<TrialOutcome>) {

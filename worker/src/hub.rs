@@ -267,11 +267,20 @@ impl Hub {
         match report {
             Report::Ready => self.status.send_modify(|status| status.ready_slots += 1),
             Report::Broken(reason) => return Some(HubEnd::Poisoned(reason)),
-            Report::Progress(key, fraction) => {
+            Report::Progress(key, sweep, fraction, samples) => {
+                let sample = |s: crate::engine::Sample| v1::TrialSample {
+                    trial: s.trial,
+                    step: s.step,
+                    steps: s.steps,
+                    train_loss: s.train_loss,
+                    score: s.score,
+                };
                 self.send(work_response::Message::Progress(v1::PackProgress {
                     epoch: key.epoch,
                     pack: key.pack,
                     fraction,
+                    samples: samples.into_iter().map(sample).collect(),
+                    sweep_id: sweep.id.to_string(),
                 }))
                 .await;
             }

@@ -5,36 +5,47 @@
 //! | [`core`] | pure: which pack runs where, which results wait for acknowledgement |
 //! | [`hub`] | the one loop: orders to slots, reports to the coordinator |
 //! | [`executor`] | one thread a slot, which owns its engine |
-//! | [`engine`] | training: heads on features, many trials in one matrix product |
+//! | [`workbench`] | the engines of a slot |
+//! | [`engine`] | training heads on features, many trials in one matrix product |
+//! | [`finetune`] | training encoders on texts |
+//! | [`models`] | encoders: BERT, RoBERTa and their like |
+//! | [`artifacts`] | checkpoints and features, kept to save time |
 //! | [`data`] | synthetic datasets and splits of feature files |
 //! | [`device`] | CPU or CUDA |
 //! | [`sweeps`] | the sweeps the coordinator announced, with their files |
 //! | [`rpc`], [`registration`], [`http`] | what is served, and saying that one is there |
 //! | [`config`] | the command line |
 
+pub mod artifacts;
 pub mod config;
 pub mod core;
 pub mod data;
 pub mod device;
 pub mod engine;
 pub mod executor;
+pub mod finetune;
 pub mod http;
 pub mod hub;
+pub mod models;
 pub mod registration;
 pub mod rpc;
 pub mod sweeps;
+pub mod workbench;
 
 use std::io::Read as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::ContentHash;
+use evenkeel_common::runtime::objects::Objects;
 use evenkeel_common::runtime::{LogFormat, WorkerRecord, init_logging, now_ms};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::artifacts::Artifacts;
 use crate::config::{Args, LogFormatArg, advertised};
 use crate::device::Device;
 use crate::executor::Executor;
@@ -44,6 +55,8 @@ use crate::hub::{Hub, HubEnd, Input};
 pub fn run(args: Args) -> ExitCode {
     let format = if args.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
     init_logging("info", format);
+    // For stores that are reached by https; another part of the process may have done it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -92,8 +105,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     tracing::info!(worker.id = %record.id, address = %record.address, device = %record.device, slots = record.slots, "worker starting");
 
     let (reports, report_inbox) = mpsc::channel(64);
+    let store = args.store.as_deref().map(Objects::open).transpose()?;
+    let every = std::time::Duration::from_secs(args.checkpoint_every);
+    let runtime = tokio::runtime::Handle::current();
+    let artifacts = Arc::new(Artifacts::new(store, args.cache_dir.clone(), every, runtime));
     let executors = (0..record.slots as usize)
-        .map(|slot| Executor::start(slot, device, record.id.clone(), reports.clone()))
+        .map(|slot| Executor::start(slot, device, record.id.clone(), artifacts.clone(), reports.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let (inputs, input_inbox) = mpsc::channel(64);
     let (hub, status) = Hub::new(record.clone(), executors, args.grace());

@@ -1,17 +1,19 @@
-//! Sweeps the worker was told about: their grids and feature files.
+//! Sweeps the worker was told about: their grids and files.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use evenkeel_common::grid::{FeatureInfo, Grid, content_hash};
+use evenkeel_common::grid::Grid;
 use evenkeel_common::id::{ContentHash, SweepId};
+use evenkeel_common::inputs::{FileRecord, InputInfo, InputRecord, content_hash};
 use evenkeel_common::spec::Spec;
 use evenkeel_common::table::{self, FeatureTable};
-use evenkeel_common::trial::FeaturesConfig;
+use evenkeel_common::text::{self, TextData};
+use evenkeel_common::trial::{FeaturesConfig, PretrainedConfig, TextConfig};
 use evenkeel_proto::v1;
 
-use crate::data::{DataError, TableSource};
+use crate::data::{DataError, Inputs, ModelFiles};
 
 /// A sweep whose trials can be run.
 #[derive(Debug)]
@@ -20,9 +22,10 @@ pub struct OpenSweep {
     pub id: SweepId,
     /// Its grid.
     pub grid: Grid,
-    features: Vec<(FeatureInfo, String, Option<String>)>,
+    inputs: Vec<InputRecord>,
     files: Mutex<HashMap<String, Bytes>>,
     tables: Mutex<HashMap<String, Arc<FeatureTable>>>,
+    texts: Mutex<HashMap<String, Arc<TextData>>>,
 }
 
 /// Sweeps and the files that arrive for them.
@@ -44,16 +47,23 @@ impl Sweeps {
         }
         let spec =
             Spec::parse("spec of the coordinator", &opened.spec_json).map_err(|error| error.to_string())?;
-        let mut features = Vec::new();
-        for feature in opened.features {
-            let info: FeatureInfo =
-                serde_json::from_str(&feature.info_json).map_err(|error| error.to_string())?;
-            features.push((info, feature.file, (!feature.labels.is_empty()).then_some(feature.labels)));
+        let mut inputs = Vec::new();
+        for input in opened.inputs {
+            let info: InputInfo =
+                serde_json::from_str(&input.info_json).map_err(|error| error.to_string())?;
+            let files = input.files.into_iter().map(|file| FileRecord { role: file.role, hash: file.hash });
+            inputs.push(InputRecord { info, files: files.collect() });
         }
-        let infos: Vec<FeatureInfo> = features.iter().map(|(info, ..)| info.clone()).collect();
+        let infos: Vec<InputInfo> = inputs.iter().map(|input| input.info.clone()).collect();
         let grid = Grid::new(Arc::new(spec), &infos).map_err(|error| error.to_string())?;
-        let sweep =
-            OpenSweep { id: id.clone(), grid, features, files: Mutex::default(), tables: Mutex::default() };
+        let sweep = OpenSweep {
+            id: id.clone(),
+            grid,
+            inputs,
+            files: Mutex::default(),
+            tables: Mutex::default(),
+            texts: Mutex::default(),
+        };
         self.open.insert(id, Arc::new(sweep));
         Ok(())
     }
@@ -87,48 +97,104 @@ impl Sweeps {
     }
 }
 
-impl OpenSweep {
-    fn needs(&self, hash: &str) -> bool {
-        self.features.iter().any(|(_, file, labels)| file == hash || labels.as_deref() == Some(hash))
+/// The files of an input.
+struct Files(Vec<(String, Bytes)>);
+
+impl Files {
+    fn find(&self, role: &str) -> Option<&Bytes> {
+        self.0.iter().find(|(known, _)| known == role).map(|(_, bytes)| bytes)
     }
 
-    fn read(&self, config: &FeaturesConfig) -> Result<FeatureTable, DataError> {
-        let fail = |reason: &str| DataError::Unavailable(format!("{}: {reason}", config.path));
-        let (_, file, labels) = self
-            .features
-            .iter()
-            .find(|(info, ..)| info.content == config.content)
-            .ok_or_else(|| fail("the coordinator did not announce this file"))?;
-        let files = self.files.lock().map_err(|_| fail("an earlier reader died"))?;
-        let get = |hash: &String| files.get(hash).cloned().ok_or_else(|| fail("its bytes did not arrive"));
-        let bytes = get(file)?;
-        let label_bytes = labels.as_ref().map(get).transpose()?;
-        drop(files);
-        if content_hash(&bytes, label_bytes.as_deref()).to_hex() != config.content {
-            return Err(fail("its bytes are not those of the sweep"));
-        }
-        let source = table::TableSource {
-            path: &config.path,
-            bytes: &bytes,
-            label: config.label.as_deref(),
-            labels: config.labels.as_deref().zip(label_bytes.as_deref()),
-            drop: &config.drop,
-        };
-        table::read(&source).map_err(|error| DataError::Invalid(error.to_string()))
+    fn get(&self, path: &str, role: &str) -> Result<&Bytes, DataError> {
+        let missing = || DataError::Unavailable(format!("{path}: the coordinator did not announce its `{role}`"));
+        self.find(role).ok_or_else(missing)
     }
 }
 
-impl TableSource for OpenSweep {
+impl OpenSweep {
+    fn needs(&self, hash: &str) -> bool {
+        self.inputs.iter().flat_map(|input| &input.files).any(|file| file.hash == hash)
+    }
+
+    /// The files of the input with this content, checked.
+    fn files(&self, path: &str, content: &str) -> Result<Files, DataError> {
+        let fail = |reason: &str| DataError::Unavailable(format!("{path}: {reason}"));
+        let input = self
+            .inputs
+            .iter()
+            .find(|input| input.info.content() == content)
+            .ok_or_else(|| fail("the coordinator did not announce its files"))?;
+        let arrived = self.files.lock().map_err(|_| fail("an earlier reader died"))?;
+        let get = |file: &FileRecord| {
+            let bytes = arrived.get(&file.hash).cloned().ok_or_else(|| fail("its bytes did not arrive"))?;
+            Ok((file.role.clone(), bytes))
+        };
+        let files = input.files.iter().map(get).collect::<Result<Vec<_>, DataError>>()?;
+        drop(arrived);
+        if content_hash(files.iter().map(|(_, bytes)| &**bytes)).to_hex() != content {
+            return Err(fail("its bytes are not those of the sweep"));
+        }
+        Ok(Files(files))
+    }
+}
+
+/// What is in a map, or what `make` gives, kept there.
+fn remembered<T>(
+    map: &Mutex<HashMap<String, Arc<T>>>,
+    key: String,
+    make: impl FnOnce() -> Result<T, DataError>,
+) -> Result<Arc<T>, DataError> {
+    if let Some(found) = map.lock().ok().and_then(|map| map.get(&key).cloned()) {
+        return Ok(found);
+    }
+    let made = Arc::new(make()?);
+    if let Ok(mut map) = map.lock() {
+        map.insert(key, made.clone());
+    }
+    Ok(made)
+}
+
+impl Inputs for OpenSweep {
     fn table(&self, config: &FeaturesConfig) -> Result<Arc<FeatureTable>, DataError> {
         // The same bytes may be read with another label or without some columns.
         let key = format!("{}\0{:?}\0{:?}", config.content, config.label, config.drop);
-        if let Some(table) = self.tables.lock().ok().and_then(|tables| tables.get(&key).cloned()) {
-            return Ok(table);
-        }
-        let table = Arc::new(self.read(config)?);
-        if let Ok(mut tables) = self.tables.lock() {
-            tables.insert(key, table.clone());
-        }
-        Ok(table)
+        remembered(&self.tables, key, || {
+            let files = self.files(&config.path, &config.content)?;
+            let labels = config.labels.as_deref().zip(files.find("labels").map(|bytes| &**bytes));
+            let source = table::TableSource {
+                path: &config.path,
+                bytes: files.get(&config.path, "features")?,
+                label: config.label.as_deref(),
+                labels,
+                drop: &config.drop,
+            };
+            table::read(&source).map_err(|error| DataError::Invalid(error.to_string()))
+        })
+    }
+
+    fn text(&self, config: &TextConfig) -> Result<Arc<TextData>, DataError> {
+        let key = format!("{}\0{:?}\0{:?}", config.content, config.task, config.columns);
+        remembered(&self.texts, key, || {
+            let files = self.files(&config.path, &config.content)?;
+            let source = text::Source {
+                form: text::Form::of_config(config),
+                path: &config.path,
+                test_path: None,
+                train: files.get(&config.path, "train")?,
+                test: files.find("test").map(|bytes| &**bytes),
+                skip_malformed: config.skip_malformed,
+            };
+            text::read(&source).map_err(|error| DataError::Invalid(error.to_string()))
+        })
+    }
+
+    fn model(&self, config: &PretrainedConfig) -> Result<ModelFiles, DataError> {
+        let files = self.files(&config.path, &config.content)?;
+        let get = |role: &str| files.get(&config.path, role).cloned();
+        Ok(ModelFiles {
+            config: get("config.json")?,
+            weights: get("model.safetensors")?,
+            tokenizer: get("tokenizer.json")?,
+        })
     }
 }

@@ -107,6 +107,7 @@ mod tests {
                     status: if trial_index.is_multiple_of(3) { Status::Diverged } else { Status::Completed },
                     error: None,
                     measures: Measures::default(),
+                    distances: None,
                     curve: Vec::new(),
                     predictions: None,
                 },

@@ -44,6 +44,20 @@ pub(crate) const REALS: &[Real] = reals![
     loo_loss_change,
 ];
 
+/// Columns that format 2 added: records of format 1 lack them.
+pub(crate) const LATER_REALS: &[Real] = reals![validation_score, surt_distance, class_distance];
+
+type Small = (&'static str, fn(&Measures) -> Option<u32>, fn(&mut Measures) -> &mut Option<u32>);
+
+macro_rules! smalls {
+    ($($name:ident),* $(,)?) => {
+        &[$((stringify!($name), (|m| m.$name) as fn(&Measures) -> Option<u32>, (|m| &mut m.$name) as fn(&mut Measures) -> &mut Option<u32>)),*]
+    };
+}
+
+/// Whole numbers that format 2 added.
+pub(crate) const LATER_SMALLS: &[Small] = smalls![trained_steps, truncated, skipped_rows];
+
 pub(super) type CurveColumn = (&'static str, fn(&CurvePoint) -> f64, fn(&mut CurvePoint) -> &mut f64);
 
 macro_rules! curve_columns {
@@ -108,6 +122,9 @@ pub fn schema() -> SchemaRef {
         Field::new("started_ms", DataType::Int64, false),
         Field::new("duration_s", DataType::Float64, false),
     ]);
+    fields.extend(LATER_REALS.iter().map(|(name, ..)| Field::new(*name, DataType::Float64, true)));
+    fields.extend(LATER_SMALLS.iter().map(|(name, ..)| Field::new(*name, DataType::UInt32, true)));
+    fields.push(Field::new("distances", DataType::Utf8, true));
     Arc::new(Schema::new(fields))
 }
 
@@ -115,6 +132,7 @@ pub fn schema() -> SchemaRef {
 pub(super) fn static_name(name: &str) -> &'static str {
     let reals = REALS.iter().map(|(name, ..)| *name);
     let curve = CURVE.iter().map(|(name, ..)| *name);
+    let later = LATER_REALS.iter().map(|(name, ..)| *name).chain(LATER_SMALLS.iter().map(|(name, ..)| *name));
     let others = [
         "trial_index",
         "status",
@@ -127,8 +145,9 @@ pub(super) fn static_name(name: &str) -> &'static str {
         "device",
         "started_ms",
         "duration_s",
+        "distances",
     ];
-    reals.chain(curve).chain(others).find(|known| *known == name).unwrap_or("(unknown)")
+    reals.chain(curve).chain(later).chain(others).find(|known| *known == name).unwrap_or("(unknown)")
 }
 
 /// Turns records into a batch of [`schema`].
@@ -162,6 +181,13 @@ pub fn encode(records: &[TrialRecord]) -> Result<RecordBatch, ArrowError> {
     columns.push(words(executions().map(|e| e.device.as_str())));
     columns.push(Arc::new(executions().map(|e| Some(e.started_ms)).collect::<Int64Array>()));
     columns.push(Arc::new(executions().map(|e| Some(e.duration_s)).collect::<Float64Array>()));
+    for (_, get, _) in LATER_REALS {
+        columns.push(Arc::new(outcomes().map(|o| get(&o.measures)).collect::<Float64Array>()));
+    }
+    for (_, get, _) in LATER_SMALLS {
+        columns.push(Arc::new(outcomes().map(|o| get(&o.measures)).collect::<UInt32Array>()));
+    }
+    columns.push(Arc::new(outcomes().map(|o| o.distances.as_deref()).collect::<StringArray>()));
     RecordBatch::try_new(schema(), columns)
 }
 
@@ -212,6 +238,15 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
     let device = text(batch, "device")?;
     let started = primitive::<Int64Type>(batch, "started_ms")?;
     let duration = primitive::<Float64Type>(batch, "duration_s")?;
+    let later_reals: Vec<_> = LATER_REALS
+        .iter()
+        .map(|(name, ..)| later(batch, name, primitive::<Float64Type>))
+        .collect::<Result<_, _>>()?;
+    let later_smalls: Vec<_> = LATER_SMALLS
+        .iter()
+        .map(|(name, ..)| later(batch, name, primitive::<UInt32Type>))
+        .collect::<Result<_, _>>()?;
+    let distances = later(batch, "distances", text)?;
 
     let mut records = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
@@ -220,6 +255,12 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
         let mut measures = Measures { loo_count: at(loo_count, row), ..Measures::default() };
         for ((_, _, slot), column) in REALS.iter().zip(&reals) {
             *slot(&mut measures) = at(column, row);
+        }
+        for ((_, _, slot), column) in LATER_REALS.iter().zip(&later_reals) {
+            *slot(&mut measures) = column.and_then(|column| at(column, row));
+        }
+        for ((_, _, slot), column) in LATER_SMALLS.iter().zip(&later_smalls) {
+            *slot(&mut measures) = column.and_then(|column| at(column, row));
         }
         let mut curve: Vec<CurvePoint> = values::<UInt32Type>(steps, row, "curve_step")?
             .unwrap_or_default()
@@ -242,6 +283,7 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
                     .ok_or_else(|| DecodeError::Status { row, found: status_name.to_owned() })?,
                 error: at_text(&error, row).map(str::to_owned),
                 measures,
+                distances: distances.as_ref().and_then(|column| at_text(column, row)).map(str::to_owned),
                 curve,
                 predictions: values::<UInt32Type>(predictions, row, "predictions")?,
             },
@@ -265,6 +307,15 @@ pub(super) fn primitive<'a, P: ArrowPrimitiveType>(
         .column_by_name(name)
         .and_then(|column| column.as_primitive_opt::<P>())
         .ok_or(DecodeError::Column(name))
+}
+
+/// A column that older records lack.
+fn later<'a, T>(
+    batch: &'a RecordBatch,
+    name: &'static str,
+    read: impl Fn(&'a RecordBatch, &'static str) -> Result<T, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
+    batch.column_by_name(name).map(|_| read(batch, name)).transpose()
 }
 
 fn text(batch: &RecordBatch, name: &'static str) -> Result<StringArray, DecodeError> {
@@ -337,7 +388,10 @@ mod tests {
                 trial_index: index,
                 status: if index.is_multiple_of(2) { Status::Completed } else { Status::Failed },
                 error: (!index.is_multiple_of(2)).then(|| "no such file".to_owned()),
+                distances: (index == 3).then(|| r#"{"head":{"moved":0.5}}"#.to_owned()),
                 measures: Measures {
+                    validation_score: (index == 2).then_some(0.75),
+                    truncated: (index == 1).then_some(4),
                     score: Some(0.5),
                     loo_count: (index > 2).then_some(20),
                     loo_mean: None,

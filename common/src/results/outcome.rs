@@ -32,7 +32,7 @@ impl Status {
 /// The numbers of a trial. All `None` where they do not apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measures {
-    /// The score: accuracy on the test set for head tuning, in [0, 1].
+    /// The score on the test set by the dataset's metric: accuracy in [0, 1] unless the dataset is a text task with another.
     pub score: Option<f64>,
     /// Accuracy on the test set, in [0, 1].
     pub accuracy: Option<f64>,
@@ -71,6 +71,18 @@ pub struct Measures {
     pub loo_loss_change: Option<f64>,
     /// Number of refits.
     pub loo_count: Option<u32>,
+    /// The score on the validation set.
+    pub validation_score: Option<f64>,
+    /// ‖w − w_0‖ over the encoder after the phase without labels (SURT) and before fine-tuning.
+    pub surt_distance: Option<f64>,
+    /// Mean distance between the mean features of two classes, on the training set: what MMR raises.
+    pub class_distance: Option<f64>,
+    /// Optimisation steps that were made, all phases together.
+    pub trained_steps: Option<u32>,
+    /// Inputs that were cut because they have more tokens than the model takes, of all sets.
+    pub truncated: Option<u32>,
+    /// Rows of the dataset that were passed over because they cannot be read.
+    pub skipped_rows: Option<u32>,
 }
 
 /// One point of a trial's curve.
@@ -104,6 +116,9 @@ pub struct TrialOutcome {
     pub error: Option<String>,
     /// Its numbers.
     pub measures: Measures,
+    /// `weight_distance`, and the mean leave-one-out distance, by group of parameters, as JSON:
+    /// `{"embeddings": {"moved": …, "loo": …}, "layer.0": …, "head": …}`.
+    pub distances: Option<String>,
     /// Its curve, at the strategy's checkpoints and at the end.
     pub curve: Vec<CurvePoint>,
     /// Its predictions, when the sweep keeps them.

@@ -1,9 +1,10 @@
-//! What both programs need of the world: etcd, the record a worker registers, logging.
+//! What both programs need of the world: etcd, the object store, the record a worker registers, logging.
 //!
 //! Apart from the pure core, behind the feature `runtime`.
 
 pub mod etcd;
 mod logging;
+pub mod objects;
 mod record;
 
 pub use logging::{LogFormat, init_logging};

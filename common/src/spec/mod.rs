@@ -1,14 +1,23 @@
 //! The user's file: parsing, validation, canonical form and JSON Schema.
 
 mod axis;
+mod encoder;
 mod error;
 mod model;
 mod node;
+mod regularizer;
+mod strategy;
+mod text;
 mod validate;
+mod validate_strategy;
 
 pub use axis::{Axis, MAX_AXIS, Scalar};
+pub use encoder::*;
 pub use error::{Problem, SpecError};
 pub use model::*;
+pub use regularizer::*;
+pub use strategy::*;
+pub use text::*;
 
 use crate::id::{ContentHash, SweepId};
 
@@ -32,7 +41,8 @@ impl Spec {
             let line = error.location().map_or(0, |location| location.line());
             fail(Problem::at("", line, format!("not valid YAML or JSON: {}", error.without_snippet())))
         })?;
-        let spec: Self = node::read(&node).map_err(fail)?;
+        let mut spec: Self = node::read(&node).map_err(fail)?;
+        spec.strategies.iter_mut().for_each(StrategySpec::fill_defaults);
         spec.validate().map_err(|problem| fail(problem.with_line(|path| node.line_of(path))))?;
         Ok(spec)
     }

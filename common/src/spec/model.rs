@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::axis::{Axis, Scalar};
+use super::axis::Axis;
+use super::strategy::StrategySpec;
+use super::encoder::{Encoder, ModelSpec};
+use super::text::TextSpec;
 
 /// A stability sweep: every dataset × model × strategy × seed is one trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,12 +49,12 @@ pub struct Spec {
     pub predictions: bool,
 }
 
-fn one() -> u32 {
+pub(super) fn one() -> u32 {
     1
 }
 
 fn identity_only() -> Vec<ModelSpec> {
-    vec![ModelSpec { encoder: Encoder::Identity }]
+    vec![ModelSpec::of(Encoder::Identity)]
 }
 
 /// Version of the spec format.
@@ -128,6 +131,8 @@ pub enum DatasetSpec {
     Synthetic(SyntheticSpec),
     /// Read from a file of feature vectors.
     Features(FeaturesSpec),
+    /// Read from files of text.
+    Text(TextSpec),
 }
 
 /// A family of synthetic datasets.
@@ -253,162 +258,11 @@ pub struct FeaturesSpec {
     pub instances: u32,
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
-fn one_fifth() -> Axis<f64> {
+pub(super) fn one_fifth() -> Axis<f64> {
     Axis::One(0.2)
-}
-
-/// What turns an input into a feature vector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelSpec {
-    /// The encoder.
-    pub encoder: Encoder,
-}
-
-/// Kinds of encoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoder {
-    /// Features as they are.
-    Identity,
-}
-
-/// A way to train.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StrategySpec {
-    /// Name in results.
-    pub name: String,
-    /// What is trained.
-    pub setting: Setting,
-    /// Full-batch optimisation steps t.
-    pub steps: Axis<u32>,
-    /// Step size η.
-    pub learning_rate: Axis<f64>,
-    /// Optimiser.
-    #[serde(default = "gradient_descent")]
-    pub optimizer: Axis<Optimizer>,
-    /// Momentum coefficient of the `momentum` optimiser (default 0.9).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub momentum: Option<Axis<f64>>,
-    /// λ of the penalty (λ/2)‖w‖², not applied to the bias.
-    #[serde(default = "zero")]
-    pub weight_decay: Axis<f64>,
-    /// Whether the head has a bias (trained as the weight of a constant feature 1).
-    #[serde(default = "no")]
-    pub bias: Axis<bool>,
-    /// Standard deviation of the initial weights.
-    #[serde(default = "bert_initializer_range")]
-    pub init_std: Axis<f64>,
-    /// Share of the training set that each seed leaves out at random.
-    #[serde(default = "zero")]
-    pub data_perturbation: Axis<f64>,
-    /// Multi-Head Loss (Fu, So, Collier 2023): several heads trained together, averaged for prediction.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mhloss: Option<MhLossSpec>,
-    /// Maximal Margin Regularizer (Fu, So, Collier 2023); needs trainable features.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mmr: Option<MmrSpec>,
-    /// Steps at which losses, score and leave-one-out distance are recorded beside the last one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub checkpoints: Vec<u32>,
-    /// What the seed of a trial controls.
-    #[serde(default)]
-    pub seed_controls: SeedControls,
-}
-
-fn gradient_descent() -> Axis<Optimizer> {
-    Axis::One(Optimizer::Gd)
-}
-fn zero() -> Axis<f64> {
-    Axis::One(0.0)
-}
-fn no() -> Axis<bool> {
-    Axis::One(false)
-}
-/// `initializer_range` of BERT's heads (Devlin et al. 2019).
-fn bert_initializer_range() -> Axis<f64> {
-    Axis::One(0.02)
-}
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Setting {
-    /// Head tuning: a linear head on fixed features.
-    Head,
-    /// Full fine-tuning: encoder and head.
-    Full,
-}
-
-/// Full-batch optimisers of a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Optimizer {
-    /// Gradient descent.
-    Gd,
-    /// Gradient descent with heavy-ball momentum (Polyak 1964), in PyTorch's form v ← μv + g, w ← w − ηv.
-    Momentum,
-    /// Adam (Kingma & Ba 2015) with β = (0.9, 0.999), ε = 1e-8 and bias correction.
-    Adam,
-}
-
-impl Scalar for Optimizer {
-    const EXPECTED: &'static str = "one of `gd`, `momentum`, `adam`";
-    fn from_f64(_: f64) -> Option<Self> {
-        None
-    }
-}
-
-/// Multi-Head Loss.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MhLossSpec {
-    /// Number H of heads.
-    pub heads: Axis<u32>,
-    /// Whether the loss is the mean over heads (the paper's; divides each head's step by H) or the sum.
-    #[serde(default)]
-    pub reduction: Reduction,
-}
-
-/// How the losses of several heads become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reduction {
-    /// Mean over heads.
-    #[default]
-    Mean,
-    /// Sum over heads: each head trains as it would alone.
-    Sum,
-}
-
-/// Maximal Margin Regularizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MmrSpec {
-    /// Its weight α.
-    pub alpha: Axis<f64>,
-}
-
-/// Which sources of randomness follow the trial's seed; the others follow the sweep's seed alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SeedControls {
-    /// Initial weights of the head.
-    #[serde(default = "yes")]
-    pub initialization: bool,
-    /// Which samples `data_perturbation` leaves out.
-    #[serde(default = "yes")]
-    pub data_perturbation: bool,
-}
-
-impl Default for SeedControls {
-    fn default() -> Self {
-        Self { initialization: true, data_perturbation: true }
-    }
 }
 
 /// Stability measures.

@@ -1,14 +1,16 @@
 //! What types cannot say: ranges, fields that belong together, names that must exist.
 
 use super::error::nearest;
+use super::validate_strategy::check_strategy;
+use crate::text::Task;
 use crate::trial::separable_offset;
 
 use super::{
-    Axis, DatasetSpec, FeaturesSpec, Generator, LeaveOneOut, Optimizer, Problem, Scalar, Setting, Spec,
-    StrategySpec, SyntheticSpec,
+    Axis, DatasetSpec, Encoder, FeaturesSpec, Generator, LeaveOneOut, ModelSpec, Problem, Scalar, Setting,
+    Spec, SyntheticSpec, TextSpec,
 };
 
-type Check = Result<(), Problem>;
+pub(super) type Check = Result<(), Problem>;
 
 const MAX_SAMPLES: u32 = 10_000_000;
 const MAX_FEATURES: u32 = 1_000_000;
@@ -44,8 +46,10 @@ impl Spec {
             match dataset {
                 DatasetSpec::Synthetic(d) => check_synthetic(d, &format!("datasets[{i}].synthetic"))?,
                 DatasetSpec::Features(d) => check_features(d, &format!("datasets[{i}].features"))?,
+                DatasetSpec::Text(d) => check_text(d, &format!("datasets[{i}].text"))?,
             }
         }
+        self.check_models()?;
         self.check_strategies()?;
         if let Some(LeaveOneOut::Count(0)) = self.stability.leave_one_out {
             return Err(Problem::field("stability.leave_one_out", "found 0")
@@ -67,7 +71,15 @@ impl Spec {
             .allowed("1 to 60 lower-case letters, digits and dashes, not beginning with a dash"))
     }
 
+    fn check_models(&self) -> Check {
+        for (i, model) in self.models.iter().enumerate() {
+            check_model(model, &format!("models[{i}]"), &self.datasets)?;
+        }
+        Ok(())
+    }
+
     fn check_strategies(&self) -> Check {
+        let trainable = self.models.iter().all(|model| model.encoder == Encoder::Huggingface);
         for (i, strategy) in self.strategies.iter().enumerate() {
             let path = format!("strategies[{i}]");
             if strategy.name.trim().is_empty() || strategy.name.len() > 100 {
@@ -79,6 +91,12 @@ impl Spec {
                 return Err(Problem::field(format!("{path}.name"), message));
             }
             check_strategy(strategy, &path)?;
+            if strategy.setting == Setting::Full && !trainable {
+                return Err(Problem::field(
+                    format!("{path}.setting"),
+                    "`full` fine-tuning needs encoders with weights, and `identity` has none; name a model under `models`",
+                ));
+            }
         }
         if let Some(baseline) = &self.baseline {
             let names: Vec<&str> = self.strategies.iter().map(|s| s.name.as_str()).collect();
@@ -90,6 +108,82 @@ impl Spec {
         }
         Ok(())
     }
+}
+
+/// An encoder and what it can read.
+fn check_model(model: &ModelSpec, path: &str, datasets: &[DatasetSpec]) -> Check {
+    let at = |field: &str| format!("{path}.{field}");
+    let pretrained = model.encoder == Encoder::Huggingface;
+    if pretrained && model.path.as_deref().is_none_or(str::is_empty) {
+        return Err(Problem::field(at("path"), "is missing: the folder of the model, or its name on the hub"));
+    }
+    if !pretrained {
+        let given = [
+            ("path", model.path.is_some()),
+            ("revision", model.revision.is_some()),
+            ("pooling", model.pooling.is_some()),
+        ];
+        if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(Problem::field(at(field), "is for `encoder: huggingface`"));
+        }
+    }
+    for (i, dataset) in datasets.iter().enumerate() {
+        let message = match (dataset, pretrained) {
+            (DatasetSpec::Text(_), false) => {
+                format!("`identity` cannot read the texts of datasets[{i}]; they need `encoder: huggingface`")
+            }
+            (DatasetSpec::Synthetic(_) | DatasetSpec::Features(_), true) => {
+                format!("`huggingface` reads texts, not the feature vectors of datasets[{i}]; give them a sweep of their own")
+            }
+            _ => continue,
+        };
+        return Err(Problem::field(at("encoder"), message));
+    }
+    Ok(())
+}
+
+fn check_text(d: &TextSpec, path: &str) -> Check {
+    let at = |field: &str| format!("{path}.{field}");
+    let own = [
+        ("text", d.text.is_some()),
+        ("text_pair", d.text_pair.is_some()),
+        ("label", d.label.is_some()),
+        ("test", d.test.is_some()),
+    ];
+    if let Some(task) = &d.task {
+        if Task::from_name(task).is_none() {
+            let names: Vec<&str> = Task::ALL.iter().map(|task| task.name()).collect();
+            return Err(Problem::field(at("task"), format!("found \"{task}\""))
+                .allowed(names.join(", "))
+                .hint(nearest(task, &names)));
+        }
+        if let Some((field, _)) = own.iter().find(|(_, given)| *given) {
+            return Err(Problem::field(at(field), "is for a file of your own; the files of a `task` are known"));
+        }
+    } else {
+        let known = [".csv", ".tsv", ".jsonl", ".parquet"];
+        for (field, file) in [("path", Some(&d.path)), ("test", d.test.as_ref())] {
+            if let Some(file) = file.filter(|file| !known.iter().any(|ending| file.ends_with(ending))) {
+                return Err(Problem::field(at(field), format!("found \"{file}\"")).allowed(
+                    "a file ending in .csv, .tsv, .jsonl or .parquet; or name the `task` whose folder it is",
+                ));
+            }
+        }
+        for field in ["text", "label"] {
+            if own.iter().any(|(name, given)| *name == field && !given) {
+                return Err(Problem::field(at(field), "is missing: name the column"));
+            }
+        }
+    }
+    real(&at("test_fraction"), &d.test_fraction, Bound::Above(0.0), 0.9)?;
+    if (d.task.is_some() || d.test.is_some()) && d.test_fraction.len() > 1 {
+        return Err(Problem::field(at("test_fraction"), "has no effect: the test set is a file of its own"));
+    }
+    real(&at("validation_fraction"), &d.validation_fraction, Bound::From(0.0), 0.9)?;
+    optional(&d.samples, |a| whole(&at("samples"), a, 4, MAX_SAMPLES))?;
+    optional(&d.test_samples, |count| number(&at("test_samples"), *count, 1, MAX_SAMPLES))?;
+    whole(&at("max_length"), &d.max_length, 8, 100_000)?;
+    number(&at("instances"), d.instances, 1, 1_000_000)
 }
 
 fn check_synthetic(d: &SyntheticSpec, path: &str) -> Check {
@@ -234,60 +328,17 @@ fn check_features(d: &FeaturesSpec, path: &str) -> Check {
     number(&at("instances"), d.instances, 1, 1_000_000)
 }
 
-fn check_strategy(s: &StrategySpec, path: &str) -> Check {
-    let at = |field: &str| format!("{path}.{field}");
-    if s.setting == Setting::Full {
-        return Err(Problem::field(
-            at("setting"),
-            "`full` fine-tuning needs a trainable encoder, which this version does not have yet",
-        )
-        .allowed("`head`"));
-    }
-    if s.mmr.is_some() {
-        return Err(Problem::field(
-            at("mmr"),
-            "cannot work with `setting: head`: the regulariser depends on the features alone, and with a frozen encoder \
-             its gradient is zero, so it would change nothing",
-        ));
-    }
-    whole(&at("steps"), &s.steps, 0, 100_000_000)?;
-    real(&at("learning_rate"), &s.learning_rate, Bound::Above(0.0), 1e6)?;
-    filled(&at("optimizer"), &s.optimizer)?;
-    filled(&at("bias"), &s.bias)?;
-    real(&at("weight_decay"), &s.weight_decay, Bound::From(0.0), 1e6)?;
-    real(&at("init_std"), &s.init_std, Bound::From(0.0), 1e3)?;
-    real(&at("data_perturbation"), &s.data_perturbation, Bound::From(0.0), 0.9)?;
-    if let Some(momentum) = &s.momentum {
-        real(&at("momentum"), momentum, Bound::From(0.0), 0.999_999)?;
-        if !s.optimizer.values().contains(&Optimizer::Momentum) {
-            return Err(Problem::field(at("momentum"), "has no effect without `optimizer: momentum`"));
-        }
-    }
-    if let Some(mhloss) = &s.mhloss {
-        whole(&at("mhloss.heads"), &mhloss.heads, 1, 100_000)?;
-    }
-    let least_steps = s.steps.values().iter().copied().min().unwrap_or(0);
-    if let Some(late) = s.checkpoints.iter().find(|t| **t == 0 || **t > least_steps) {
-        return Err(Problem::field(at("checkpoints"), format!("found {late}"))
-            .allowed(format!("steps from 1 to the fewest steps of this strategy, {least_steps}")));
-    }
-    if s.checkpoints.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err(Problem::field(at("checkpoints"), "must rise from one to the next"));
-    }
-    Ok(())
-}
-
 #[derive(Clone, Copy)]
-enum Bound {
+pub(super) enum Bound {
     From(f64),
     Above(f64),
 }
 
-fn optional<T>(axis: &Option<T>, check: impl FnOnce(&T) -> Check) -> Check {
+pub(super) fn optional<T>(axis: &Option<T>, check: impl FnOnce(&T) -> Check) -> Check {
     axis.as_ref().map_or(Ok(()), check)
 }
 
-fn filled<T: Scalar>(path: &str, axis: &Axis<T>) -> Check {
+pub(super) fn filled<T: Scalar>(path: &str, axis: &Axis<T>) -> Check {
     if axis.is_empty() {
         return Err(
             Problem::field(path, "is an empty list, so the grid has no trial").allowed("at least one value")
@@ -312,11 +363,11 @@ fn filled<T: Scalar>(path: &str, axis: &Axis<T>) -> Check {
 
 const MAX_AXIS_VALUES: u64 = super::MAX_AXIS;
 
-fn number(path: &str, value: u32, least: u32, most: u32) -> Check {
+pub(super) fn number(path: &str, value: u32, least: u32, most: u32) -> Check {
     whole(path, &Axis::One(value), least, most)
 }
 
-fn whole(path: &str, axis: &Axis<u32>, least: u32, most: u32) -> Check {
+pub(super) fn whole(path: &str, axis: &Axis<u32>, least: u32, most: u32) -> Check {
     filled(path, axis)?;
     match axis.values().iter().find(|v| !(least..=most).contains(*v)) {
         Some(bad) => Err(Problem::field(path, format!("found {bad}"))
@@ -325,7 +376,7 @@ fn whole(path: &str, axis: &Axis<u32>, least: u32, most: u32) -> Check {
     }
 }
 
-fn real(path: &str, axis: &Axis<f64>, least: Bound, most: f64) -> Check {
+pub(super) fn real(path: &str, axis: &Axis<f64>, least: Bound, most: f64) -> Check {
     filled(path, axis)?;
     let inside = |v: f64| {
         v <= most

@@ -14,8 +14,8 @@ use tonic::transport::Channel;
 use super::args::{ClientArgs, ReportArgs, ResultsArgs, SubmitArgs, SweepArgs, WorkersArgs, WorkersCommand};
 use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
-use super::progress::{Display, Progress};
-use crate::dispatch::{chunks, connect};
+use super::progress::{Display, Progress, TrainingLine};
+use crate::dispatch::{chunks, connect, input_files};
 use crate::submission::Sweep;
 
 type Client = SweepServiceClient<Channel>;
@@ -40,13 +40,10 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         protocol_version: PROTOCOL_VERSION,
         spec: sweep.grid.spec().to_canonical_json(),
         file: args.spec.display().to_string(),
-        files: sweep
-            .features
+        inputs: sweep
+            .inputs
             .iter()
-            .map(|feature| v1::SubmitFile {
-                file: feature.file.clone(),
-                labels: feature.labels.clone().unwrap_or_default(),
-            })
+            .map(|input| v1::SubmitInput { files: input_files(&input.files) })
             .collect(),
     };
     let wrap = |message| v1::SubmitRequest { message: Some(message) };
@@ -263,6 +260,11 @@ fn progress(status: &v1::SweepStatus) -> Progress {
         workers: status.workers as usize,
         trials_per_second: status.trials_per_second,
         notice: (!status.notice.is_empty()).then(|| status.notice.clone()),
+        training: status
+            .training
+            .iter()
+            .map(|sample| TrainingLine::new(format!("trial {}", sample.trial), *sample, &[]))
+            .collect(),
     }
 }
 
@@ -287,6 +289,9 @@ fn status_json(status: &v1::SweepStatus) -> Value {
         "running": status.running, "submitted_ms": status.submitted_ms, "seconds": status.seconds,
         "priority": status.priority, "trials_per_second": status.trials_per_second, "workers": status.workers,
         "notice": (!status.notice.is_empty()).then_some(&status.notice),
+        "training": status.training.iter().map(|s| json!({
+            "trial": s.trial, "step": s.step, "steps": s.steps, "train_loss": s.train_loss, "score": s.score,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use evenkeel_common::grid::Grid;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::RunArgs;
 use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
-use super::progress::{Display, Progress};
+use super::progress::{Display, Progress, TrainingLine};
 use super::workers::LocalWorkers;
 use crate::collect::collect;
 use crate::driver::{Snapshot, SweepView, WorkerState};
@@ -60,7 +61,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let mut workers: JoinSet<Result<(), Failure>> = JoinSet::new();
     if view.state != StoredState::Completed {
         let endpoint = format!("http://{}", server.grpc);
-        let local = Arc::new(LocalWorkers::new(endpoint, args.device.clone(), out.join("logs"))?);
+        let local = Arc::new(LocalWorkers::new(endpoint, args.device.clone(), &out)?);
         let waiting = view.total - view.counts.total();
         let count =
             u64::from(args.workers.unwrap_or_else(|| default_workers(&args.device))).min(waiting.max(1));
@@ -69,7 +70,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
             workers.spawn(async move { local.keep(number, stop).await });
         }
     }
-    let end = follow(&mut server, &id, &mut display, &mut workers).await;
+    let end = follow(&mut server, &id, &sweep.grid, &mut display, &mut workers).await;
     stop.cancel();
     let ending = async { while workers.join_next().await.is_some() {} };
     tokio::join!(server.stop(), ending);
@@ -139,6 +140,7 @@ enum End {
 async fn follow(
     server: &mut Server,
     id: &evenkeel_common::id::SweepId,
+    grid: &Grid,
     display: &mut Display,
     workers: &mut JoinSet<Result<(), Failure>>,
 ) -> Result<End, Failure> {
@@ -149,7 +151,7 @@ async fn follow(
         let Some(view) = now.sweeps.iter().find(|sweep| sweep.id == *id) else {
             return Err(Failure::unavailable("the sweep is gone from the coordinator"));
         };
-        let progress = progress(&now, view);
+        let progress = progress(&now, view, grid);
         if matches!(view.state, StoredState::Completed | StoredState::Cancelled) {
             display.finish(&progress);
             return Ok(End::Ended(view.clone()));
@@ -173,7 +175,17 @@ async fn follow(
     }
 }
 
-fn progress(now: &Snapshot, view: &SweepView) -> Progress {
+/// What a trial trains: its strategy and seed, and its dataset where there are several.
+fn training_name(grid: &Grid, trial: u64) -> String {
+    let Some(resolved) = grid.trial(trial) else { return format!("trial {trial}") };
+    let dataset = match grid.datasets() {
+        1 => String::new(),
+        _ => format!("{} ", resolved.dataset_name),
+    };
+    format!("{dataset}{} seed {}", resolved.strategy.name, resolved.seed)
+}
+
+fn progress(now: &Snapshot, view: &SweepView, grid: &Grid) -> Progress {
     // Workers that only start are no news.
     let notice = view.notice.clone().filter(|_| view.seconds > 5.0 || now.stalled.is_some());
     Progress {
@@ -184,6 +196,14 @@ fn progress(now: &Snapshot, view: &SweepView) -> Progress {
         workers: now.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count(),
         trials_per_second: view.trials_per_second,
         notice,
+        training: view
+            .training
+            .iter()
+            .map(|training| {
+                let scores: Vec<f64> = training.scores.iter().copied().collect();
+                TrainingLine::new(training_name(grid, training.trial), training.last, &scores)
+            })
+            .collect(),
     }
 }
 

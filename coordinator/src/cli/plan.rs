@@ -3,12 +3,15 @@
 use std::io::Write as _;
 
 use clap::CommandFactory as _;
+use evenkeel_common::grid::{dataset_name, model_name};
+use evenkeel_common::inputs::{InputInfo, Place, places};
+use evenkeel_common::spec::Spec;
 use serde_json::json;
 
 use super::args::{Cli, PlanArgs};
 use super::exit::{Exit, Failure};
 pub use crate::report::thousands;
-use crate::submission::{Sweep, features_of};
+use crate::submission::Sweep;
 
 /// Floating-point operations a second of one CPU core, to guess with: a sgemm of this shape on a current server core.
 const CORE_FLOPS: f64 = 6.0e10;
@@ -42,17 +45,8 @@ pub fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
         thousands(groups / grid.datasets().max(1)),
         thousands(grid.seeds()),
     );
-    for (position, entry) in features_of(spec) {
-        if let Some(feature) =
-            sweep.features.get(features_of(spec).take_while(|(p, _)| *p < position).count())
-        {
-            let info = &feature.info;
-            let classes = info.class_counts.len();
-            println!(
-                "data       {}: {} rows, {} features, {classes} classes",
-                entry.path, info.rows, info.features
-            );
-        }
+    for (place, input) in places(spec).zip(&sweep.inputs) {
+        println!("{}", describe(spec, place, &input.info));
     }
     println!("packs      about {}", thousands(packs as u64));
     println!(
@@ -62,6 +56,41 @@ pub fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
         duration(core_seconds / cores as f64)
     );
     Ok(Exit::Fine)
+}
+
+/// What was found in the files of an entry.
+fn describe(spec: &Spec, place: Place, info: &InputInfo) -> String {
+    let name = match place {
+        Place::Dataset(at) => spec.datasets.get(at).map(dataset_name),
+        Place::Model(at) => spec.models.get(at).map(model_name),
+    }
+    .unwrap_or_default();
+    match info {
+        InputInfo::Features(info) => {
+            let classes = info.class_counts.len();
+            format!("data       {name}: {} rows, {} features, {classes} classes", info.rows, info.features)
+        }
+        InputInfo::Text(info) => {
+            let rows: u32 = info.class_counts.iter().sum();
+            let test = match info.test_rows {
+                Some(rows) => format!("{} to test on", thousands(rows.into())),
+                None => "the test set is cut from them".to_owned(),
+            };
+            let skipped = match info.skipped {
+                0 => String::new(),
+                skipped => format!(", {} malformed ones passed over", thousands(skipped.into())),
+            };
+            let classes = info.labels.join(", ");
+            format!("data       {name}: {} rows, {test}; classes {classes}{skipped}", thousands(rows.into()))
+        }
+        InputInfo::Model(info) => format!(
+            "model      {name}: {} layers, {} features, texts up to {} tokens, {}",
+            info.layers,
+            info.hidden,
+            info.max_length,
+            if info.pooler { "with a pooler" } else { "without a pooler" },
+        ),
+    }
 }
 
 pub fn schema() -> Result<Exit, Failure> {

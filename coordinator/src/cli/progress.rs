@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use evenkeel_proto::v1;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::plan::thousands;
@@ -20,7 +21,46 @@ pub struct Progress {
     pub workers: usize,
     pub trials_per_second: f64,
     pub notice: Option<String>,
+    pub training: Vec<TrainingLine>,
 }
+
+/// The curve of a trial that trains.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingLine {
+    name: String,
+    last: v1::TrialSample,
+    curve: String,
+}
+
+impl TrainingLine {
+    /// From the newest point of a trial's curve, and the scores of the newest ones.
+    pub fn new(name: String, last: v1::TrialSample, scores: &[f64]) -> Self {
+        Self { name, last, curve: sparkline(scores) }
+    }
+
+    fn text(&self, width: usize) -> String {
+        let v1::TrialSample { step, steps, train_loss, score, .. } = self.last;
+        let digits = steps.to_string().len();
+        let score = if score.is_finite() { format!("{score:.3}") } else { "–".to_owned() };
+        format!("{:width$}  step {step:>digits$}/{steps}  loss {train_loss:.3}  score {score}  {}", self.name, self.curve)
+    }
+}
+
+/// Values as a line of blocks, between their least and greatest.
+fn sparkline(values: &[f64]) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let finite = || values.iter().copied().filter(|value| value.is_finite());
+    let (least, most) = (finite().fold(f64::INFINITY, f64::min), finite().fold(f64::NEG_INFINITY, f64::max));
+    let block = |value: &f64| match value.is_finite() {
+        true if most > least => BLOCKS[(((value - least) / (most - least)) * 7.0).round() as usize],
+        true => BLOCKS[3],
+        false => ' ',
+    };
+    values.iter().map(block).collect()
+}
+
+/// Trials whose curves are shown at once.
+const SHOWN: usize = 8;
 
 /// Where progress goes.
 pub enum Display {
@@ -29,7 +69,7 @@ pub enum Display {
     /// A bar on standard error.
     Bar(ProgressBar),
     /// Lines on standard error.
-    Lines { last: Option<Instant>, notice: Option<String> },
+    Lines { last: Option<Instant>, notice: Option<String>, shown: Vec<TrainingLine> },
 }
 
 impl Display {
@@ -38,10 +78,10 @@ impl Display {
             return Self::Quiet;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { last: None, notice: None };
+            return Self::Lines { last: None, notice: None, shown: Vec::new() };
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {wide_msg}");
+        let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  {wide_msg}{prefix}");
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("━╸─"));
         }
@@ -56,13 +96,21 @@ impl Display {
                 bar.set_length(progress.total);
                 bar.set_position(progress.done);
                 bar.set_message(progress.line());
+                let lines = progress.training_lines().into_iter().take(SHOWN);
+                bar.set_prefix(lines.map(|line| format!("\n  {line}")).collect::<String>());
             }
-            Self::Lines { last, notice } => {
+            Self::Lines { last, notice, shown } => {
                 let news = progress.notice.is_some() && *notice != progress.notice;
                 if news || last.is_none_or(|last| last.elapsed() >= LINE_EVERY) {
                     *last = Some(Instant::now());
                     notice.clone_from(&progress.notice);
                     eprintln!("{}", progress.line());
+                    for (line, text) in progress.training.iter().zip(progress.training_lines()).take(SHOWN) {
+                        if !shown.contains(line) {
+                            eprintln!("  {text}");
+                        }
+                    }
+                    shown.clone_from(&progress.training);
                 }
             }
         }
@@ -90,6 +138,11 @@ impl Display {
 }
 
 impl Progress {
+    fn training_lines(&self) -> Vec<String> {
+        let width = self.training.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
+        self.training.iter().map(|line| line.text(width)).collect()
+    }
+
     fn line(&self) -> String {
         let mut line = format!("{} of {} trials", thousands(self.done), thousands(self.total));
         if self.trials_per_second > 0.0 && self.done < self.total {
@@ -133,7 +186,13 @@ mod tests {
             workers: 2,
             trials_per_second: 100.0,
             notice: Some("the store takes no results".into()),
+            training: vec![TrainingLine::new(
+                "mmr seed 3".into(),
+                v1::TrialSample { trial: 9, step: 60, steps: 300, train_loss: 0.41239, score: 0.8 },
+                &[0.5, 0.7, f64::NAN, 0.8],
+            )],
         };
+        assert_eq!(progress.training_lines(), ["mmr seed 3  step  60/300  loss 0.412  score 0.800  ▁▆ █"]);
         assert_eq!(
             progress.line(),
             "2,500 of 10,000 trials, 100/s, 1:15 left, 2 workers, 3 failed (the store takes no results)"

@@ -20,11 +20,15 @@ pub struct LocalWorkers {
     endpoint: String,
     device: String,
     logs: PathBuf,
+    store: PathBuf,
 }
 
 impl LocalWorkers {
     /// Finds the worker program: beside this one, or where `EVENKEEL_WORKER` says.
-    pub fn new(endpoint: String, device: String, logs: PathBuf) -> Result<Self, Failure> {
+    ///
+    /// Their logs, and the store where they keep checkpoints, lie in `out`.
+    pub fn new(endpoint: String, device: String, out: &Path) -> Result<Self, Failure> {
+        let logs = out.join("logs");
         let program = match std::env::var_os("EVENKEEL_WORKER") {
             Some(program) => PathBuf::from(program),
             None => std::env::current_exe()
@@ -40,7 +44,7 @@ impl LocalWorkers {
         }
         std::fs::create_dir_all(&logs)
             .map_err(|error| Failure::unavailable(format!("cannot make {}: {error}", logs.display())))?;
-        Ok(Self { program, endpoint, device, logs })
+        Ok(Self { program, endpoint, device, logs, store: out.join("store") })
     }
 
     /// Keeps one worker alive until stopped.
@@ -85,6 +89,8 @@ impl LocalWorkers {
         Command::new(&self.program)
             .args(["--coordinator", &self.endpoint, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
             .args(["--device", &self.device, "--name", &format!("local-{number}"), "--exit-with-parent"])
+            .arg("--store")
+            .arg(&self.store)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)

@@ -9,6 +9,7 @@ use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::snapshot::Rate;
+use super::training::Training;
 use super::{Driver, Snapshot, SweepEntry, SweepView, WorkerState};
 use crate::core::{Event, StatusCounts, WorkerId};
 use crate::dispatch::LinkCommand;
@@ -342,6 +343,7 @@ impl Driver {
             seconds: loaded.seconds,
             running_since: running.then(Instant::now),
             rate: Rate::default(),
+            training: Training::default(),
         };
         let spec = sweep.grid.spec();
         let (priority, max_attempts) = (spec.priority, spec.retries.max_attempts);

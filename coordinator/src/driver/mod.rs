@@ -6,9 +6,11 @@
 mod buffer;
 mod command;
 mod snapshot;
+mod training;
 
 pub use command::{Change, Command, CommandError, DriverHandle, state_name};
 pub use snapshot::{Snapshot, SweepView, WorkerState, WorkerView};
+pub use training::TrainingView;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::buffer::Buffers;
 use self::snapshot::Rate;
+use self::training::Training;
 use crate::core::{
     Action, Core, CoreConfig, Event, GoneReason, PackId, StatusCounts, SweepState, TrialSet, WorkerId,
 };
@@ -53,6 +56,7 @@ struct SweepEntry {
     seconds: f64,
     running_since: Option<Instant>,
     rate: Rate,
+    training: Training,
 }
 
 /// A worker the driver knows.
@@ -272,9 +276,12 @@ impl Driver {
             entry.trials_done += trials.len();
         }
         let all = delivery.rows.len() as u64 == trials.len();
+        // A trial that comes twice within one delivery counts once: its first row does.
+        let mut seen = RoaringTreemap::new();
+        if let Some(entry) = self.sweeps.get_mut(sweep) {
+            delivery.rows.iter().for_each(|(trial, _)| entry.training.end(*trial));
+        }
         for batch in &delivery.batches {
-            // A trial that comes twice within one delivery counts once: its first row does.
-            let mut seen = RoaringTreemap::new();
             let kept = if all {
                 Ok(batch.clone())
             } else {
@@ -304,6 +311,7 @@ impl Driver {
                 status: Status::Failed,
                 error: Some(format!("{kind}: {message}")),
                 measures: Measures::default(),
+                distances: None,
                 curve: Vec::new(),
                 predictions: None,
             },
@@ -393,7 +401,13 @@ impl Driver {
                 self.feed(Event::WorkerGone { worker, reason: gone });
             }
             _ if generation != entry.generation => {}
-            LinkEvent::Progress { pack, fraction } => {
+            LinkEvent::Progress { pack, fraction, training } => {
+                if let Some((sweep, samples)) = training
+                    && let Some(entry) = self.sweeps.get_mut(&sweep)
+                {
+                    let total = entry.sweep.grid.len();
+                    samples.into_iter().filter(|s| s.trial < total).for_each(|s| entry.training.add(s));
+                }
                 if let Some(pack) = self.own(pack) {
                     self.feed(Event::PackProgressed { worker, pack, fraction });
                 }

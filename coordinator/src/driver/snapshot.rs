@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use evenkeel_common::id::SweepId;
 
 use super::Driver;
+use super::training::TrainingView;
 use crate::core::StatusCounts;
 use crate::membership::WorkerRecord;
 use crate::store::StoredState;
@@ -49,6 +50,8 @@ pub struct SweepView {
     pub trials_per_second: f64,
     /// Why nothing moves, if something stops it.
     pub notice: Option<String>,
+    /// Curves of long trials that are training.
+    pub training: Vec<TrainingView>,
 }
 
 /// How a worker stands.
@@ -142,6 +145,9 @@ impl Driver {
                 _ => None,
             };
             let seconds = entry.seconds();
+            if entry.state != StoredState::Running {
+                entry.training.clear();
+            }
             SweepView {
                 id: id.clone(),
                 name: entry.sweep.grid.spec().name.clone(),
@@ -154,6 +160,7 @@ impl Driver {
                 priority: entry.sweep.grid.spec().priority,
                 trials_per_second: entry.rate.per_second(seconds),
                 notice,
+                training: entry.training.views(),
             }
         });
         let sweeps = sweeps.collect();

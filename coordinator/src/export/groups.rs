@@ -67,7 +67,7 @@ impl Open {
             index,
             at: *at,
             dataset: place.dataset.clone(),
-            model: place.model.clone(),
+            model: place.model.name.clone(),
             strategy: place.strategy.clone(),
             expected,
             completed: 0,

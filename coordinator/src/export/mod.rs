@@ -202,7 +202,7 @@ impl Exporter {
             let at = self.grid.coordinates(index).ok_or_else(out_of_grid)?;
             let place = self.points.place(&self.grid, &at, index).ok_or_else(out_of_grid)?;
             let id =
-                trial_id(&place.dataset.json, place.encoder, &place.strategy.json, place.seed, &settings);
+                trial_id(&place.dataset.json, &place.model.json, &place.strategy.json, place.seed, &settings);
             self.tables.push(&self.sweep, &id, &place, &record);
             let ended = self.groups.push(&at, &place, outcome);
             if let Some(group) = ended {

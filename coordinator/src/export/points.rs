@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use evenkeel_common::grid::{Coordinates, Grid};
-use evenkeel_common::spec::Encoder;
 
 /// A dataset with its axes resolved.
 #[derive(Clone, Debug)]
@@ -13,8 +12,19 @@ pub(super) struct DatasetPoint {
     pub name: String,
     /// Its canonical form.
     pub json: String,
-    /// (n, d, C) of the training set.
+    /// (n, d, C) of the training set, as the model gives it to the head.
     pub shape: (u32, u32, u32),
+    /// What its trials are scored by.
+    pub metric: &'static str,
+}
+
+/// A model.
+#[derive(Clone, Debug)]
+pub(super) struct ModelPoint {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its canonical form.
+    pub json: String,
 }
 
 /// A strategy with its axes resolved.
@@ -30,8 +40,7 @@ pub(super) struct StrategyPoint {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub dataset: Arc<DatasetPoint>,
-    pub encoder: Encoder,
-    pub model: Arc<str>,
+    pub model: Arc<ModelPoint>,
     pub strategy: Arc<StrategyPoint>,
     pub seed: u64,
 }
@@ -43,9 +52,10 @@ const MOST_LINES: u64 = 20;
 
 /// Resolved points, and which line of a table or plot a strategy point belongs to.
 pub(super) struct Points {
-    dataset: Option<((usize, u64), Arc<DatasetPoint>)>,
+    /// The last one, with its entry, point and model.
+    dataset: Option<((usize, u64, usize), Arc<DatasetPoint>)>,
     strategies: HashMap<(usize, u64), Arc<StrategyPoint>>,
-    models: Vec<(Encoder, Arc<str>)>,
+    models: Vec<Option<Arc<ModelPoint>>>,
     lines: Lines,
 }
 
@@ -69,14 +79,10 @@ impl Lines {
 impl Points {
     pub fn new(grid: &Grid) -> Self {
         let spec = grid.spec();
-        let model = |encoder: Encoder| {
-            let name = serde_json::to_value(encoder).ok().and_then(|value| value.as_str().map(Arc::from));
-            (encoder, name.unwrap_or_else(|| Arc::from("")))
-        };
         Self {
             dataset: None,
             strategies: HashMap::new(),
-            models: spec.models.iter().map(|entry| model(entry.encoder)).collect(),
+            models: vec![None; spec.models.len()],
             lines: lines(grid),
         }
     }
@@ -87,14 +93,15 @@ impl Points {
 
     /// Resolves a trial; none when it is not in the grid.
     pub fn place(&mut self, grid: &Grid, at: &Coordinates, index: u64) -> Option<Place> {
-        let key = (at.dataset, at.dataset_point);
+        let key = (at.dataset, at.dataset_point, at.model);
         let dataset = match &self.dataset {
             Some((known, dataset)) if *known == key => dataset.clone(),
             _ => {
                 let trial = grid.trial(index)?;
                 let point = DatasetPoint {
                     json: trial.dataset.to_json(),
-                    shape: trial.dataset.shape(),
+                    shape: trial.shape(),
+                    metric: trial.dataset.metric().name(),
                     name: trial.dataset_name,
                 };
                 self.dataset.insert((key, Arc::new(point))).1.clone()
@@ -113,8 +120,15 @@ impl Points {
                 strategy
             }
         };
-        let (encoder, model) = self.models.get(at.model)?.clone();
-        Some(Place { dataset, encoder, model, strategy, seed: grid.spec().seeds.get(at.seed)? })
+        let model = match self.models.get_mut(at.model)? {
+            Some(model) => model.clone(),
+            empty => {
+                let trial = grid.trial(index)?;
+                let point = ModelPoint { json: trial.model.to_json(), name: trial.model_name.into() };
+                empty.insert(Arc::new(point)).clone()
+            }
+        };
+        Some(Place { dataset, model, strategy, seed: grid.spec().seeds.get(at.seed)? })
     }
 }
 

@@ -31,6 +31,9 @@ const OTHERS: &[(&str, Get)] = measures![
     loo_raw_max,
     loo_flip_rate,
     loo_loss_change,
+    validation_score,
+    surt_distance,
+    class_distance,
 ];
 
 /// Statistics over seeds, as columns `<quantity>_<statistic>`.
@@ -100,11 +103,10 @@ impl Tables {
         let (n, d, c) = place.dataset.shape;
         let row = &mut self.results.rows;
         row.text(Some(sweep.as_str())).whole(Some(index)).text(Some(&id));
-        row.text(Some(&place.dataset.name)).text(Some(&place.dataset.json)).text(Some(&place.model));
+        row.text(Some(&place.dataset.name)).text(Some(&place.dataset.json)).text(Some(&place.model.name));
         row.text(Some(&place.strategy.name)).text(Some(&place.strategy.json)).whole(Some(place.seed));
         row.text(Some(outcome.status.name())).text(outcome.error.as_deref());
-        // The score of a head is its accuracy.
-        row.real(m.score).text(m.score.map(|_| "accuracy"));
+        row.real(m.score).text(m.score.map(|_| place.dataset.metric));
         NAMED.iter().for_each(|(_, get)| {
             row.real(get(m));
         });
@@ -112,6 +114,10 @@ impl Tables {
         OTHERS.iter().for_each(|(_, get)| {
             row.real(get(m));
         });
+        for whole in [m.trained_steps, m.truncated, m.skipped_rows] {
+            row.whole(whole.map(u64::from));
+        }
+        row.text(outcome.distances.as_deref());
         row.whole(Some(n.into())).whole(Some(d.into())).whole(Some(c.into()));
 
         let row = &mut self.execution.rows;
@@ -222,6 +228,12 @@ fn results() -> Rows {
     fields.extend(reals(NAMED.iter().map(|(name, _)| *name)));
     fields.push(("loo_count".to_owned(), Small));
     fields.extend(reals(OTHERS.iter().map(|(name, _)| *name)));
+    fields.extend(named(&[
+        ("trained_steps", Small),
+        ("truncated", Small),
+        ("skipped_rows", Small),
+        ("distances", Text),
+    ]));
     fields.extend(named(&SHAPE));
     Rows::new(fields)
 }

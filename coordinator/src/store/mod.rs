@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! epochs/<n>                              leaders that ran without etcd
-//! data/<blake3>                           feature files, by content
+//! data/<blake3>                           files of datasets and models, by content
 //! sweeps/<id>/spec.json                   what was submitted
 //! sweeps/<id>/state/<epoch>-<seq>.json    transitions; the last one holds
 //! sweeps/<id>/segments/<epoch>-<seq>.parquet   results; a trial counts once it is in one
+//! checkpoints/<trial id>, features/<blake3>    of workers: what can be computed again, kept to save time
 //! ```
 //!
 //! `<seq>` rises over segments and transitions together, so names order everything a leader wrote.
@@ -16,187 +17,33 @@ mod writer;
 
 pub use segment::{SegmentTrials, read_records, read_trials, to_parquet};
 pub use sweeps::{
-    FeatureRecord, LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path,
+    LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path,
     segment_path,
 };
 pub use writer::{Segment, WriteEvent, Writer};
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use object_store::aws::AmazonS3Builder;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig};
-
-/// Something the store could not do.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The location is not one.
-    #[error("store `{location}` cannot be used: {reason}")]
-    Location {
-        /// What was given.
-        location: String,
-        /// Why not.
-        reason: String,
-    },
-    /// It did not answer, or refused.
-    #[error("the store did not take or give `{path}`: {source}")]
-    Unavailable {
-        /// The object.
-        path: String,
-        /// What it said.
-        source: object_store::Error,
-    },
-    /// There is no such object.
-    #[error("the store has no `{path}`")]
-    Missing {
-        /// The object.
-        path: String,
-    },
-    /// The object is there already.
-    #[error("the store has `{path}` already")]
-    Exists {
-        /// The object.
-        path: String,
-    },
-    /// An object does not hold what it should.
-    #[error("`{path}` in the store is damaged or of a newer version: {reason}")]
-    Corrupt {
-        /// The object.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
+use evenkeel_common::runtime::objects::Objects;
+pub use evenkeel_common::runtime::objects::StoreError;
 
 /// A handle to the store; clones share it.
 #[derive(Clone, Debug)]
-pub struct Store {
-    objects: Arc<dyn ObjectStore>,
-    location: Arc<str>,
+pub struct Store(Objects);
+
+impl std::ops::Deref for Store {
+    type Target = Objects;
+    fn deref(&self) -> &Objects {
+        &self.0
+    }
 }
 
 impl Store {
-    /// Opens a directory (made if absent) or a URL `s3://bucket/prefix`, whose credentials, region and
-    /// endpoint come from the standard `AWS_…` variables.
+    /// Opens a store (see [`Objects::open`]).
     ///
     /// # Errors
     /// When the location is malformed or the directory cannot be made.
     pub fn open(location: &str) -> Result<Self, StoreError> {
-        let refuse = |reason: String| StoreError::Location { location: redacted(location), reason };
-        let objects: Arc<dyn ObjectStore> = match location.split_once("://") {
-            Some(("s3", rest)) => {
-                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                // The driver retries and says so: the client underneath must not hide an outage for minutes.
-                let retry = RetryConfig {
-                    max_retries: 2,
-                    retry_timeout: Duration::from_secs(10),
-                    ..RetryConfig::default()
-                };
-                let bucket = AmazonS3Builder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_retry(retry)
-                    .build()
-                    .map_err(|error| refuse(error.to_string()))?;
-                let prefix = Path::parse(prefix).map_err(|error| refuse(error.to_string()))?;
-                Arc::new(PrefixStore::new(bucket, prefix))
-            }
-            Some(("file", path)) => directory(path).map_err(refuse)?,
-            Some((scheme, _)) => {
-                return Err(refuse(format!(
-                    "`{scheme}://` is not supported; use a directory or s3://bucket/prefix"
-                )));
-            }
-            None => directory(location).map_err(refuse)?,
-        };
-        Ok(Self { objects, location: redacted(location).into() })
-    }
-
-    /// Where it is, for people.
-    #[must_use]
-    pub fn location(&self) -> &str {
-        &self.location
-    }
-
-    /// Creates an object that must not be there yet.
-    ///
-    /// # Errors
-    /// [`StoreError::Exists`] if it is, [`StoreError::Unavailable`] if the store does not take it.
-    pub async fn create(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.objects.put_opts(&Path::from(path), PutPayload::from(bytes), options).await {
-            Ok(_) => Ok(()),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Err(StoreError::Exists { path: path.to_owned() })
-            }
-            Err(source) => Err(StoreError::Unavailable { path: path.to_owned(), source }),
-        }
-    }
-
-    /// Creates an object unless it is there.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] if the store does not take it.
-    pub async fn create_if_absent(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        match self.create(path, bytes).await {
-            Err(StoreError::Exists { .. }) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The bytes of an object.
-    ///
-    /// # Errors
-    /// [`StoreError::Missing`] or [`StoreError::Unavailable`].
-    pub async fn read(&self, path: &str) -> Result<Bytes, StoreError> {
-        let fail = |source| match source {
-            object_store::Error::NotFound { .. } => StoreError::Missing { path: path.to_owned() },
-            source => StoreError::Unavailable { path: path.to_owned(), source },
-        };
-        self.objects.get(&Path::from(path)).await.map_err(fail)?.bytes().await.map_err(fail)
-    }
-
-    /// The names of all objects below a folder, sorted, relative to it.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
-        let prefix = Path::from(folder);
-        let objects: Vec<_> = self
-            .objects
-            .list(Some(&prefix))
-            .try_collect()
-            .await
-            .map_err(|source| StoreError::Unavailable { path: folder.to_owned(), source })?;
-        let mut names: Vec<String> = objects
-            .iter()
-            .filter_map(|object| object.location.prefix_match(&prefix))
-            .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
-            .collect();
-        names.sort_unstable();
-        Ok(names)
-    }
-
-    /// The names of the folders directly below a folder, sorted.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
-        let prefix = Path::from(folder);
-        let listing = self
-            .objects
-            .list_with_delimiter(Some(&prefix))
-            .await
-            .map_err(|source| StoreError::Unavailable { path: folder.to_owned(), source })?;
-        let mut names: Vec<String> =
-            listing.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
-        names.sort_unstable();
-        Ok(names)
+        Objects::open(location).map(Self)
     }
 
     /// Takes the next epoch of leaders that run without etcd.
@@ -218,49 +65,17 @@ impl Store {
     }
 }
 
-fn directory(path: &str) -> Result<Arc<dyn ObjectStore>, String> {
-    let path = PathBuf::from(path);
-    std::fs::create_dir_all(&path).map_err(|error| format!("the directory cannot be made: {error}"))?;
-    let files = LocalFileSystem::new_with_prefix(&path).map_err(|error| error.to_string())?;
-    // What was acknowledged has to survive the machine, too.
-    Ok(Arc::new(files.with_fsync(true)))
-}
-
-/// A location without the user and password a URL may hold.
-fn redacted(location: &str) -> String {
-    match location.split_once("://") {
-        Some((scheme, rest)) => {
-            let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-            format!("{scheme}://{}", rest.split('?').next().unwrap_or(rest))
-        }
-        None => location.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_object_is_created_once_and_listed() {
+    async fn epochs_rise() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let store = Store::open(&dir.path().join("a/b").to_string_lossy()).expect("open");
-        store.create("sweeps/x/spec.json", Bytes::from_static(b"1")).await.expect("create");
-        let second = store.create("sweeps/x/spec.json", Bytes::from_static(b"2")).await;
-        assert!(matches!(second, Err(StoreError::Exists { .. })));
-        assert_eq!(store.read("sweeps/x/spec.json").await.expect("read"), "1");
-        assert_eq!(store.list("sweeps/x").await.expect("list"), ["spec.json"]);
-        assert_eq!(store.folders("sweeps").await.expect("folders"), ["x"]);
-        assert!(matches!(store.read("nothing").await, Err(StoreError::Missing { .. })));
+        let store = Store::open(&dir.path().to_string_lossy()).expect("open");
         assert_eq!(
             (store.next_epoch().await.expect("epoch"), store.next_epoch().await.expect("epoch")),
             (1, 2)
         );
-    }
-
-    #[test]
-    fn a_location_that_is_none_is_refused_without_its_secrets() {
-        let error = Store::open("gopher://user:secret@host/x").expect_err("accepted").to_string();
-        assert!(error.contains("gopher") && !error.contains("secret"), "{error}");
     }
 }

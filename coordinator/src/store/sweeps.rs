@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use evenkeel_common::FORMAT_VERSION;
-use evenkeel_common::grid::FeatureInfo;
+use evenkeel_common::inputs::{FeatureInfo, FileRecord, InputInfo, InputRecord};
 use evenkeel_common::id::SweepId;
 use evenkeel_common::results::{Status, TrialRecord};
 use roaring::RoaringTreemap;
@@ -26,20 +26,45 @@ pub struct SweepRecord {
     pub submitted_ms: i64,
     /// The canonical spec.
     pub spec: serde_json::Value,
-    /// Its feature datasets, in the spec's order.
-    pub features: Vec<FeatureRecord>,
+    /// Its datasets and models that come in files, whose bytes lie in `data/`: datasets in the spec's order, then models.
+    #[serde(default)]
+    pub inputs: Vec<InputRecord>,
+    /// How format 1 listed its feature files.
+    #[serde(default, skip_serializing)]
+    features: Vec<FeatureRecordV1>,
 }
 
-/// A feature dataset of a sweep.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FeatureRecord {
-    /// What was found in it.
-    pub info: FeatureInfo,
-    /// Name of its file among `data/`.
-    pub file: String,
-    /// Name of its labels file among `data/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<String>,
+/// A feature dataset of a sweep in format 1.
+#[derive(Clone, Debug, Deserialize)]
+struct FeatureRecordV1 {
+    info: FeatureInfo,
+    file: String,
+    #[serde(default)]
+    labels: Option<String>,
+}
+
+impl SweepRecord {
+    /// A sweep that is submitted now.
+    #[must_use]
+    pub fn new(
+        sweep_id: SweepId,
+        submitted_ms: i64,
+        spec: serde_json::Value,
+        inputs: Vec<InputRecord>,
+    ) -> Self {
+        Self { format_version: FORMAT_VERSION, sweep_id, submitted_ms, spec, inputs, features: Vec::new() }
+    }
+
+    /// What an older format said otherwise, as this one says it.
+    fn upgrade(mut self) -> Self {
+        for feature in self.features.drain(..) {
+            let file = |role: &str, hash| FileRecord { role: role.to_owned(), hash };
+            let mut files = vec![file("features", feature.file)];
+            files.extend(feature.labels.map(|hash| file("labels", hash)));
+            self.inputs.push(InputRecord { info: InputInfo::Features(feature.info), files });
+        }
+        self
+    }
 }
 
 /// How a sweep stands.
@@ -169,7 +194,7 @@ impl Store {
         if record.sweep_id != *id {
             return Err(StoreError::Corrupt { path, reason: format!("it is about {}", record.sweep_id) });
         }
-        Ok(record)
+        Ok(record.upgrade())
     }
 
     /// Records a transition.
@@ -373,13 +398,7 @@ mod tests {
 
     async fn sweep(store: &Store) -> SweepId {
         let id = SweepId::parse("x-1").expect("id");
-        let record = SweepRecord {
-            format_version: FORMAT_VERSION,
-            sweep_id: id.clone(),
-            submitted_ms: 5,
-            spec: serde_json::Value::Null,
-            features: Vec::new(),
-        };
+        let record = SweepRecord::new(id.clone(), 5, serde_json::Value::Null, Vec::new());
         assert!(store.create_sweep(&record).await.expect("create"));
         assert!(!store.create_sweep(&record).await.expect("create again"));
         id

@@ -78,7 +78,7 @@ pub fn split(table: &FeatureTable, config: &FeaturesConfig, key: &Key) -> Result
 
 /// How many of `wanted` rows come from each class, given how many there are: proportional, by largest remainder, with at
 /// least min(2, available) of each class where `wanted` allows it.
-fn shares(available: &[usize], wanted: usize) -> Vec<usize> {
+pub(super) fn shares(available: &[usize], wanted: usize) -> Vec<usize> {
     let total: usize = available.iter().sum();
     let wanted = wanted.min(total);
     if wanted == total {

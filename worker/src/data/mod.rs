@@ -6,6 +6,7 @@
 //! | [`classification`] | the semantics of scikit-learn's `make_classification` |
 //! | [`blobs`] | one Gaussian a class |
 //! | [`features`] | stratified splits of a feature file |
+//! | [`text`] | stratified splits of texts, and their tokens |
 //!
 //! A dataset is a pure function of the sweep's seed and its configuration: all draws come from the counter-based
 //! generator, are made in f64 with `libm`, and are rounded to f32 once, so its bits are the same on every machine.
@@ -14,20 +15,66 @@ pub mod blobs;
 pub mod classification;
 pub mod features;
 pub mod separable;
+pub mod text;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use evenkeel_common::seed::{Key, Purpose};
 use evenkeel_common::table::FeatureTable;
-use evenkeel_common::trial::{DatasetConfig, FeaturesConfig, GeneratorConfig, SyntheticConfig};
+use evenkeel_common::text::TextData;
+use evenkeel_common::trial::{
+    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, PretrainedConfig, SyntheticConfig, TextConfig,
+};
 
-/// Where the tables of feature files come from.
-pub trait TableSource {
+/// The files of a pre-trained encoder.
+#[derive(Clone, Debug)]
+pub struct ModelFiles {
+    /// `config.json`.
+    pub config: Bytes,
+    /// `model.safetensors`.
+    pub weights: Bytes,
+    /// `tokenizer.json`.
+    pub tokenizer: Bytes,
+}
+
+/// Where the contents of a sweep's files come from.
+pub trait Inputs {
     /// The table of a feature file.
     ///
     /// # Errors
     /// When it cannot be fetched or does not hold what the configuration says.
     fn table(&self, config: &FeaturesConfig) -> Result<Arc<FeatureTable>, DataError>;
+
+    /// The texts of a dataset.
+    ///
+    /// # Errors
+    /// When they cannot be fetched or read.
+    fn text(&self, config: &TextConfig) -> Result<Arc<TextData>, DataError> {
+        Err(DataError::Unavailable(format!("{}: there are no texts here", config.path)))
+    }
+
+    /// The files of an encoder.
+    ///
+    /// # Errors
+    /// When they cannot be fetched.
+    fn model(&self, config: &PretrainedConfig) -> Result<ModelFiles, DataError> {
+        Err(DataError::Unavailable(format!("{}: there are no models here", config.path)))
+    }
+
+    /// The texts of a dataset as features of an encoder.
+    ///
+    /// # Errors
+    /// When dataset or model cannot be had, or there is no encoder here.
+    fn encode(
+        &self,
+        config: &TextConfig,
+        model: &PretrainedConfig,
+        sweep_seed: u64,
+    ) -> Result<Dataset, DataError> {
+        let _ = (model, sweep_seed);
+        Err(DataError::Invalid(format!("{}: no encoder is at hand for these texts", config.path)))
+    }
 }
 
 /// Why a dataset cannot be had.
@@ -90,11 +137,22 @@ impl Dataset {
 ///
 /// # Errors
 /// When the table of a feature file cannot be had, or the configuration cannot be met.
-pub fn load(config: &DatasetConfig, sweep_seed: u64, tables: &dyn TableSource) -> Result<Dataset, DataError> {
+pub fn load(
+    config: &DatasetConfig,
+    model: &ModelConfig,
+    sweep_seed: u64,
+    inputs: &dyn Inputs,
+) -> Result<Dataset, DataError> {
     let key = Key::of_dataset(sweep_seed, &config.to_json());
     match config {
         DatasetConfig::Synthetic(synthetic) => generate(synthetic, &key),
-        DatasetConfig::Features(split) => features::split(&*tables.table(split)?, split, &key),
+        DatasetConfig::Features(split) => features::split(&*inputs.table(split)?, split, &key),
+        DatasetConfig::Text(text) => match model {
+            ModelConfig::Huggingface(model) => inputs.encode(text, model, sweep_seed),
+            ModelConfig::Identity => {
+                Err(DataError::Invalid(format!("{}: texts need an encoder", text.path)))
+            }
+        },
     }
 }
 

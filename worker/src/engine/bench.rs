@@ -1,20 +1,21 @@
 //! Rates of the engine beside libtorch's own, measured in one process so that only their ratios matter.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_common::results::TrialOutcome;
-use evenkeel_common::spec::{Encoder, LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
+use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
 };
 use serde::Serialize;
 use tch::nn::{self, Module as _, OptimizerConfig as _};
 use tch::{Kind, Tensor};
 
 use super::block::gram_form;
-use super::{EngineError, HeadEngine, PackWatch};
-use crate::data::{self, DataError, Dataset, TableSource};
+use super::{EngineError, HeadEngine, PackWatch, Sample};
+use crate::data::{self, DataError, Dataset, Inputs};
 use crate::device::Device;
 
 /// The shapes (n, d) that are measured.
@@ -80,7 +81,7 @@ pub fn engine_ratios(n: u32, d: u32, steps: u32) -> Result<EngineRatios, EngineE
         let rate = trainings / busy.as_secs_f64();
         let gflops = rate * f64::from(steps) * step / 1e9;
         let sgemm = sgemm_gflops(n, d)?;
-        let data = data::load(&trials[0].dataset, trials[0].settings.sweep_seed, &Nothing)?;
+        let data = data::load(&trials[0].dataset, &trials[0].model, trials[0].settings.sweep_seed, &Nothing)?;
         let alone = alone_per_s(&data, &trials[0].strategy)?;
         let written_out = written_out_per_s(&data, &trials[0].strategy)?;
         // The first run warms up.
@@ -132,6 +133,7 @@ fn trials(n: u32, d: u32, steps: u32, instance: u32) -> Vec<Trial> {
         reduction: Reduction::Mean,
         checkpoints: Vec::new(),
         seed_controls: SeedControls::default(),
+        full: None,
     };
     let settings = SweepSettings {
         sweep_seed: 0,
@@ -143,7 +145,8 @@ fn trials(n: u32, d: u32, steps: u32, instance: u32) -> Vec<Trial> {
         index: seed,
         dataset: DatasetConfig::Synthetic(dataset.clone()),
         dataset_name: "bench".to_owned(),
-        encoder: Encoder::Identity,
+        model: ModelConfig::Identity,
+        model_name: "identity".to_owned(),
         strategy: strategy.clone(),
         seed,
         settings,
@@ -252,8 +255,8 @@ fn written_out_per_s(data: &Dataset, strategy: &StrategyConfig) -> Result<f64, E
 /// No tables, and nobody who watches.
 struct Nothing;
 
-impl TableSource for Nothing {
-    fn table(&self, config: &FeaturesConfig) -> Result<std::sync::Arc<FeatureTable>, DataError> {
+impl Inputs for Nothing {
+    fn table(&self, config: &FeaturesConfig) -> Result<Arc<FeatureTable>, DataError> {
         Err(DataError::Unavailable(config.path.clone()))
     }
 }
@@ -263,6 +266,7 @@ impl PackWatch for Nothing {
         false
     }
     fn progress(&mut self, _: f64) {}
+    fn sample(&mut self, _: Sample) {}
     fn deliver(&mut self, _: Vec<TrialOutcome>) {}
 }
 

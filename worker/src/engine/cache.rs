@@ -3,12 +3,12 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use evenkeel_common::trial::DatasetConfig;
+use evenkeel_common::trial::{DatasetConfig, ModelConfig, Trial};
 
 use super::EngineError;
 use super::block::Inputs;
 use super::margin::{HardMargin, hard_margin};
-use crate::data::{self, Dataset, TableSource};
+use crate::data::{self, Dataset};
 
 /// Datasets kept.
 const KEPT: usize = 8;
@@ -70,10 +70,13 @@ impl Prepared {
     }
 }
 
+/// What decides a dataset: its configuration, the encoder that makes its features, the sweep's seed.
+type Key = (DatasetConfig, ModelConfig, u64);
+
 /// The datasets used last, the latest at the end.
 #[derive(Default)]
 pub struct Cache {
-    entries: Vec<(DatasetConfig, u64, Rc<Prepared>)>,
+    entries: Vec<(Key, Rc<Prepared>)>,
 }
 
 impl Cache {
@@ -83,22 +86,22 @@ impl Cache {
     /// When it cannot be had.
     pub fn get(
         &mut self,
-        config: &DatasetConfig,
-        sweep_seed: u64,
-        tables: &dyn TableSource,
+        trial: &Trial,
+        inputs: &dyn data::Inputs,
     ) -> Result<Rc<Prepared>, EngineError> {
-        let found = self.entries.iter().position(|(known, seed, _)| known == config && *seed == sweep_seed);
+        let (config, model, seed) = (&trial.dataset, &trial.model, trial.settings.sweep_seed);
+        let found = self.entries.iter().position(|((a, b, c), _)| a == config && b == model && *c == seed);
         let entry = match found {
             Some(at) => self.entries.remove(at),
             None => {
-                (config.clone(), sweep_seed, Rc::new(Prepared::new(data::load(config, sweep_seed, tables)?)))
+                let data = data::load(config, model, seed, inputs)?;
+                ((config.clone(), model.clone(), seed), Rc::new(Prepared::new(data)))
             }
         };
-        let prepared = Rc::clone(&entry.2);
+        let prepared = Rc::clone(&entry.1);
         self.entries.push(entry);
-        let bytes = |entries: &[(DatasetConfig, u64, Rc<Prepared>)]| {
-            entries.iter().map(|e| e.2.bytes()).sum::<usize>()
-        };
+        let bytes =
+            |entries: &[(Key, Rc<Prepared>)]| entries.iter().map(|(_, data)| data.bytes()).sum::<usize>();
         while self.entries.len() > 1 && (self.entries.len() > KEPT || bytes(&self.entries) > KEPT_BYTES) {
             self.entries.remove(0);
         }

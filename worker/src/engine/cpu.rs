@@ -99,8 +99,8 @@ impl<'a> State<'a> {
         for (row, head) in self.block.heads.iter().enumerate().map(|(i, head)| (i * classes, head)) {
             let z = &mut z[row * n..][..classes * n];
             let factor = match self.block.optimizer {
-                Optimizer::Gd => head.eta * head.scale,
-                Optimizer::Momentum | Optimizer::Adam => -head.scale,
+                Optimizer::Gd | Optimizer::Sgd => head.eta * head.scale,
+                Optimizer::Momentum | Optimizer::Adam | Optimizer::Adamw => -head.scale,
             } as f32;
             if classes == 1 {
                 match &self.gram {

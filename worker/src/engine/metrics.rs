@@ -163,6 +163,7 @@ pub fn outcome(
         status: Status::Completed,
         error: None,
         measures: Measures { majority: yard.majority, margin, ..Measures::default() },
+        distances: None,
         curve: Vec::with_capacity(planned.steps.len()),
         predictions: None,
     };

@@ -32,7 +32,7 @@ use evenkeel_common::seed::Key;
 use evenkeel_common::spec::Setting;
 use evenkeel_common::trial::{Trial, refits};
 
-pub use crate::data::{DataError, TableSource};
+pub use crate::data::{DataError, Inputs};
 use crate::device::Device;
 use cache::{Cache, Prepared};
 use metrics::{Yardstick, majority, outcome};
@@ -49,8 +49,25 @@ pub trait PackWatch {
     fn is_cancelled(&self) -> bool;
     /// Tells which share of the pack is done, in [0, 1].
     fn progress(&mut self, fraction: f64);
+    /// Tells of a new point of a curve.
+    fn sample(&mut self, sample: Sample);
     /// Hands over outcomes, in the order of the trials.
     fn deliver(&mut self, outcomes: Vec<TrialOutcome>);
+}
+
+/// A point of a trial's curve, while it trains.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// The trial's number.
+    pub trial: u64,
+    /// Steps done.
+    pub step: u32,
+    /// Steps there are.
+    pub steps: u32,
+    /// Mean loss over the examples since the point before, in nats.
+    pub train_loss: f64,
+    /// On the test set.
+    pub score: f64,
 }
 
 /// Why a pack was not finished. What was delivered before stays valid.
@@ -143,7 +160,7 @@ impl HeadEngine {
     pub fn run(
         &mut self,
         trials: &[Trial],
-        tables: &dyn TableSource,
+        inputs: &dyn Inputs,
         watch: &mut dyn PackWatch,
     ) -> Result<(), EngineError> {
         let _guard = tch::no_grad_guard();
@@ -152,6 +169,7 @@ impl HeadEngine {
             Progress { watch, total: total.max(1.0), done: 0.0, chunk: 0.0, within: 0.0, unseen: 0.0 };
         let alike = |a: &Trial, b: &Trial| {
             a.dataset == b.dataset
+                && a.model == b.model
                 && a.settings.sweep_seed == b.settings.sweep_seed
                 && a.settings.exact_margin == b.settings.exact_margin
         };
@@ -162,7 +180,7 @@ impl HeadEngine {
                 return Err(EngineError::Data("the head engine trains `setting: head` only".to_owned()));
             }
             let key = Key::of_dataset(first.settings.sweep_seed, &first.dataset.to_json());
-            let prepared = self.cache.get(&first.dataset, first.settings.sweep_seed, tables)?;
+            let prepared = self.cache.get(first, inputs)?;
             let (n, d) = (prepared.data.train_rows(), prepared.data.features);
             let mut draws = Draws::new(key, n, d, rows_of_head(prepared.data.classes));
             let mut rest = trials;
@@ -221,7 +239,7 @@ impl HeadEngine {
 fn chunk_length(trials: &[Trial]) -> usize {
     let mut numbers = 0.0;
     for (i, trial) in trials.iter().enumerate() {
-        let (n, d, classes) = trial.dataset.shape();
+        let (n, d, classes) = trial.shape();
         let heads =
             f64::from(trial.strategy.heads) * (1.0 + f64::from(refits(n, trial.settings.leave_one_out)));
         let snapshots = measured_steps(&trial.strategy).len() as f64;

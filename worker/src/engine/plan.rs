@@ -366,9 +366,9 @@ impl Plan {
 /// Most rows of a block on the CPU.
 fn cpu_block_rows(n: usize, width: usize, optimizer: Optimizer, gram: bool) -> usize {
     let moments = match optimizer {
-        Optimizer::Gd => 0,
+        Optimizer::Gd | Optimizer::Sgd => 0,
         Optimizer::Momentum => 1,
-        Optimizer::Adam => 2,
+        Optimizer::Adam | Optimizer::Adamw => 2,
     };
     // Residuals, then weights, moments and gradients; in Gram form residuals, initial logits, coefficients, moments.
     let numbers = if gram { n * (3 + moments) } else { n + width * (2 + moments) };

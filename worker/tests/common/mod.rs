@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use evenkeel_common::results::TrialOutcome;
-use evenkeel_common::spec::{Encoder, LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
+use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
 };
 use evenkeel_worker::device::Device;
-use evenkeel_worker::engine::{DataError, EngineError, HeadEngine, PackWatch, TableSource};
+use evenkeel_worker::engine::{DataError, EngineError, HeadEngine, Inputs, PackWatch, Sample};
 
 pub struct NoTables;
 
-impl TableSource for NoTables {
+impl Inputs for NoTables {
     fn table(&self, config: &FeaturesConfig) -> Result<Arc<FeatureTable>, DataError> {
         Err(DataError::Unavailable(format!("{} is not there", config.path)))
     }
@@ -46,6 +46,8 @@ impl PackWatch for Collect {
     fn progress(&mut self, fraction: f64) {
         self.fractions.push(fraction);
     }
+
+    fn sample(&mut self, _: Sample) {}
 
     fn deliver(&mut self, outcomes: Vec<TrialOutcome>) {
         self.deliveries += 1;
@@ -78,6 +80,7 @@ pub fn strategy() -> StrategyConfig {
         reduction: Reduction::Mean,
         checkpoints: Vec::new(),
         seed_controls: SeedControls::default(),
+        full: None,
     }
 }
 
@@ -98,7 +101,8 @@ pub fn trial(index: u64, dataset: DatasetConfig, strategy: StrategyConfig, seed:
         index,
         dataset,
         dataset_name: "d".to_owned(),
-        encoder: Encoder::Identity,
+        model: ModelConfig::Identity,
+        model_name: "identity".to_owned(),
         strategy,
         seed,
         settings: SweepSettings {
