@@ -2,8 +2,8 @@
 
 Usage: bench_transformers.py FOLDER SAMPLES STEPS
 
-A rival for `make bench`, on the texts and with the settings of `evenkeel-worker bench-finetune`: the first SAMPLES rows of
-FOLDER/movies.csv, the encoder in FOLDER/minilm, 16 examples a step in random order padded to the longest of the step,
+A rival for `make bench`, on the texts and with the settings of `evenkeel-worker bench-finetune`: SAMPLES rows of FOLDER/movies.csv
+from all of it, the encoder in FOLDER/minilm, 16 examples a step in random order padded to the longest of the step,
 AdamW with weight decay 0.01, linear warm-up over a tenth of the steps and decay, clipping at 1, the model's own dropout.
 """
 
@@ -26,7 +26,8 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(0)
     with open(folder / "movies.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[:samples]
+        rows = list(csv.DictReader(file))
+    rows = rows[:: max(1, len(rows) // samples)][:samples]
     texts = [row["text"] for row in rows]
     labels = torch.tensor([int(row["label"] == "positive") for row in rows])
     tokenizer = AutoTokenizer.from_pretrained(folder / "minilm")

@@ -159,6 +159,7 @@ fn run(
         since: Instant::now(),
         batch_began: Instant::now(),
         progress: Instant::now(),
+        fraction: 0.0,
         samples: Vec::new(),
         broken: None,
     };
@@ -202,6 +203,7 @@ struct Delivery<'a> {
     since: Instant,
     batch_began: Instant,
     progress: Instant,
+    fraction: f64,
     /// Points of curves that were not told yet.
     samples: Vec<Sample>,
     broken: Option<String>,
@@ -231,6 +233,7 @@ impl PackWatch for Delivery<'_> {
     }
 
     fn progress(&mut self, fraction: f64) {
+        self.fraction = fraction;
         if self.progress.elapsed() >= PROGRESS_EVERY {
             self.progress = Instant::now();
             let samples = std::mem::take(&mut self.samples);
@@ -244,6 +247,12 @@ impl PackWatch for Delivery<'_> {
     }
 
     fn deliver(&mut self, outcomes: Vec<TrialOutcome>) {
+        if !self.samples.is_empty() {
+            // Before the results: a curve that comes after its trial's end would stay for ever.
+            let samples = std::mem::take(&mut self.samples);
+            let report = Report::Progress(self.key, self.sweep.clone(), self.fraction, samples);
+            let _ = self.reports.blocking_send(report);
+        }
         let each = self.since.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
         self.since = Instant::now();
         self.records.extend(outcomes.into_iter().map(|outcome| TrialRecord {

@@ -6,7 +6,7 @@ use common::{Collect, NoTables, run, separable, strategy, trial, try_run};
 use evenkeel_common::failure::FailureKind;
 use evenkeel_common::results::{Measures, Status, TrialOutcome};
 use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls};
-use evenkeel_common::trial::{DatasetConfig, FeaturesConfig, StrategyConfig, Trial};
+use evenkeel_common::trial::{DatasetConfig, FeaturesConfig, ModelConfig, StrategyConfig, Trial};
 use evenkeel_worker::device::Device;
 use evenkeel_worker::engine::block::{Block, HeadParameters, Inputs};
 use evenkeel_worker::engine::{EngineError, HeadEngine, cpu, tensor};
@@ -133,7 +133,7 @@ fn blocks() -> impl Iterator<Item = (Inputs, Block, bool)> {
     shapes.into_iter().flat_map(move |(n, d, classes, bias)| {
         kinds.into_iter().map(move |(optimizer, lambda)| {
             let config = separable(n, d, classes);
-            let data = evenkeel_worker::data::load(&config, 1, &NoTables).unwrap();
+            let data = evenkeel_worker::data::load(&config, &ModelConfig::Identity, 1, &NoTables).unwrap();
             let inputs = Inputs::new(&data, bias).unwrap();
             let rows = if classes == 2 { 1 } else { classes as usize };
             let heads = 5;
@@ -224,7 +224,7 @@ fn progress_rises_to_one_and_outcomes_come_dataset_by_dataset() {
         DatasetConfig::Synthetic(config) => {
             DatasetConfig::Synthetic(evenkeel_common::trial::SyntheticConfig { instance, ..config })
         }
-        features @ DatasetConfig::Features(_) => features,
+        other => other,
     };
     let trials: Vec<Trial> = (0..12)
         .map(|i| trial(i, other(i as u32 / 4), StrategyConfig { steps: 500, ..strategy() }, i))
@@ -325,7 +325,7 @@ fn perturbed_trials_leave_out_only_points_they_have() {
 
 #[test]
 fn the_seed_controls_what_it_is_said_to() {
-    let fixed = SeedControls { initialization: false, data_perturbation: false };
+    let fixed = SeedControls { initialization: false, data_perturbation: false, ..SeedControls::default() };
     let kind = |controls| StrategyConfig { data_perturbation: 0.2, seed_controls: controls, ..strategy() };
     let pair = |controls| {
         let outcomes = run(&[0, 1].map(|seed| trial(seed, separable(30, 6, 2), kind(controls), seed)));

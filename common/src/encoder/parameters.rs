@@ -144,7 +144,8 @@ impl EncoderConfig {
 
     /// Names of the masked language model's head, which have no prefix: of the dense layer, of LayerNorm, and those that
     /// the decoder's bias may have. (Tied tensors are stored under one of their names.)
-    pub(super) fn mlm_names(&self) -> (&'static str, &'static str, [&'static str; 2]) {
+    #[must_use]
+    pub fn mlm_names(&self) -> (&'static str, &'static str, [&'static str; 2]) {
         match self.family {
             Family::Bert => (
                 "cls.predictions.transform.dense",

@@ -3,13 +3,21 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::inputs::FeatureInfo;
+use crate::spec::DatasetSpec;
+use crate::trial::StrategyConfig;
 
 fn spec(text: &str) -> Arc<Spec> {
     Arc::new(Spec::parse("spec.yaml", text).unwrap_or_else(|error| panic!("{error}\n{text}")))
 }
 
-fn info() -> FeatureInfo {
-    FeatureInfo { rows: 100, features: 7, class_counts: vec![40, 40, 20], content: "c0ffee".into() }
+fn info() -> InputInfo {
+    InputInfo::Features(FeatureInfo {
+        rows: 100,
+        features: 7,
+        class_counts: vec![40, 40, 20],
+        content: "c0ffee".into(),
+    })
 }
 
 /// An axis of a random kind with these values.
@@ -111,7 +119,7 @@ proptest! {
         let mut configs: std::collections::HashMap<_, String> = std::collections::HashMap::new();
         for index in some_indices(&grid) {
             let trial = grid.trial(index).expect("trial");
-            let what = format!("{:?} {:?} {:?} {}", trial.dataset, trial.encoder, StrategyConfig { name: String::new(), ..trial.strategy.clone() }, trial.seed);
+            let what = format!("{:?} {:?} {:?} {}", trial.dataset, trial.model, StrategyConfig { name: String::new(), ..trial.strategy.clone() }, trial.seed);
             // Entries may overlap: then the same training has the same id, as it should.
             let before = configs.insert(trial.id(), what.clone());
             prop_assert!(before.as_ref().is_none_or(|before| *before == what), "{:?} and {}", before, what);
@@ -212,7 +220,7 @@ fn feature_files_must_fit_the_spec() {
     let error = Grid::new(spec(&asked), &[info()]).expect_err("accepted");
     assert_eq!(
         error.to_string(),
-        "datasets[1].features.samples: found 76, but data/digits.csv.gz leaves only 75 training rows after the test split"
+        "datasets[1].features.samples: found 76, but data/digits.csv.gz leaves only 75 training rows after the split"
     );
 }
 

@@ -72,6 +72,7 @@ pub(crate) fn record(grid: &Grid, index: u64) -> TrialRecord {
             } else {
                 Measures::default()
             },
+            distances: None,
             curve: if done { checkpoints.iter().map(|step| point(*step)).collect() } else { Vec::new() },
             predictions: done.then(|| vec![0, 1, index as u32]),
         },

@@ -387,6 +387,7 @@ mod tests {
                     status: *status,
                     error: (*status == Status::Failed).then(|| "transient: no luck".to_owned()),
                     measures: Measures { score: Some(*score), ..Measures::default() },
+                    distances: None,
                     curve: Vec::new(),
                     predictions: None,
                 },

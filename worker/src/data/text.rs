@@ -69,8 +69,8 @@ pub struct Rows {
 ///
 /// The rows of each class of the training file are put in a random order that depends on the dataset's key and the class.
 /// Where the test set is no file of its own the first of them become the test set, then the next the validation set (how
-/// many, [`text_split`] says); of what is left `samples` are taken, each class with its share. Rows keep the order they have
-/// in the file. With `test_samples` the test set is a random part; rows of one group stay together.
+/// many, [`text_split`] says); of what is left `samples` are taken, each class with its share, and of the validation set a
+/// part in the same proportion. Rows keep the order they have in the file. With `test_samples` the test set is a random part; rows of one group stay together.
 ///
 /// # Errors
 /// When the data are not those the configuration was made for.
@@ -96,6 +96,20 @@ pub fn split(data: &TextData, config: &TextConfig, key: &Key) -> Result<Rows, Da
         };
         take(&held_out.test, &mut test);
         take(&held_out.validation, &mut validation);
+    }
+    if let Some(samples) = config.samples {
+        // A small training set has a validation set in proportion.
+        let share = config.validation_fraction / (1.0 - config.validation_fraction);
+        let wanted = libm::ceil(f64::from(samples) * share) as usize;
+        let mut held: Vec<Vec<usize>> = vec![Vec::new(); classes];
+        for row in validation {
+            if let Some(class) = data.train.rows.get(row).and_then(|e| held.get_mut(e.label as usize)) {
+                class.push(row);
+            }
+        }
+        let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+        let taken = shares(&counts, wanted);
+        validation = held.iter().zip(taken).flat_map(|(rows, n)| rows.iter().take(n).copied()).collect();
     }
     let left: Vec<usize> = by_class.iter().map(Vec::len).collect();
     let wanted = config.samples.map_or(left.iter().sum(), |samples| samples as usize);

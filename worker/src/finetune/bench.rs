@@ -57,7 +57,7 @@ impl Inputs for Folder {
     }
 }
 
-/// Fine-tunes the encoder in `data/minilm` on the first `samples` rows of `data/movies.csv` for `steps` steps of 16 examples
+/// Fine-tunes the encoder in `data/minilm` on `samples` rows of `data/movies.csv` for `steps` steps of 16 examples
 /// with AdamW, dropout, warm-up and clipping, on one thread.
 ///
 /// # Errors
@@ -85,7 +85,9 @@ pub fn rates(
         skip_malformed: false,
     };
     let mut texts = text::read(&source).map_err(|error| EngineError::Data(error.to_string()))?;
-    texts.train.rows.truncate(samples);
+    // The file has positive texts first: rows are taken from all of it.
+    let every = (texts.train.rows.len() / samples.max(1)).max(1);
+    texts.train.rows = texts.train.rows.into_iter().step_by(every).take(samples).collect();
     let n = texts.train.rows.len() as u32;
     let model = ModelFiles {
         config: read("minilm/config.json")?,

@@ -35,7 +35,7 @@ pub struct Forward<'a> {
     data: &'a Prepared,
     device: Device,
     transformer: Transformer,
-    pooling: models::Pooling,
+    pooling: Pooling,
     /// Dropout masks; none in evaluation.
     masks: Option<Masks>,
 }
@@ -55,12 +55,7 @@ impl<'a> Forward<'a> {
         if let Some(p) = dropout {
             (config.hidden_dropout, config.attention_dropout) = (p, p);
         }
-        let pooling = match encoder.pooling {
-            Pooling::Cls => models::Pooling::Cls,
-            Pooling::Mean => models::Pooling::Mean,
-            Pooling::Pooler => models::Pooling::Pooler,
-        };
-        Self { data, device, transformer: Transformer::new(config), pooling, masks }
+        Self { data, device, transformer: Transformer::new(config), pooling: encoder.pooling, masks }
     }
 
     fn noise(&self) -> Box<dyn Noise> {

@@ -77,7 +77,7 @@ pub struct Point {
     pub eval_loss: f64,
     /// Score on the test set.
     pub score: f64,
-    /// Score on the validation set; NaN without one.
+    /// Score on the validation set; NaN without one, or where nothing depends on it.
     pub validation: f64,
 }
 
@@ -544,9 +544,11 @@ impl<'a> Run<'a> {
     fn point(&mut self) -> Result<Point, EngineError> {
         let setup = self.setup;
         let test = self.evaluate(&setup.data.data.test)?;
-        let validation = match setup.data.data.validation.is_empty() {
-            true => f64::NAN,
-            false => self.evaluate(&setup.data.data.validation)?.score(setup).unwrap_or(f64::NAN),
+        // The validation set costs time, and during training only these two look at it.
+        let watched = setup.full.select == Select::Best || setup.full.patience.is_some();
+        let validation = match watched && !setup.data.data.validation.is_empty() {
+            true => self.evaluate(&setup.data.data.validation)?.score(setup).unwrap_or(f64::NAN),
+            false => f64::NAN,
         };
         let point = Point {
             step: self.step,

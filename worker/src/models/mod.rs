@@ -2,99 +2,23 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`config`] | `config.json`, checked |
-//! | [`parameters`] | which tensors an encoder has, in which order, and what files call them |
 //! | [`load`] | weights from a safetensors file |
 //! | [`batch`] | sequences of tokens without their padding |
 //! | [`transformer`] | from tokens to vectors, as functions of the parameters |
+//!
+//! What a configuration says, and which tensors an encoder has, is in [`evenkeel_common::encoder`].
 //!
 //! An encoder has no state. Its parameters are a slice of tensors in a fixed order, so that a caller may pass other
 //! tensors than the stored ones: mixed with the pre-trained ones, with low-rank terms added, or of another precision.
 
 pub mod batch;
-pub mod config;
 pub mod load;
-pub mod parameters;
 pub mod transformer;
 
 pub use batch::Batch;
-pub use config::{Activation, EncoderConfig, Family};
+pub use evenkeel_common::encoder::{
+    Activation, EncoderConfig, EncoderError as ModelError, Family, Group, Parameter,
+};
+pub use evenkeel_common::spec::Pooling;
 pub use load::{MlmHead, has_pooler, load, load_mlm_head};
-pub use parameters::{Group, Parameter};
-pub use transformer::{Noise, Pooling, Quiet, Transformer};
-
-/// Why an encoder cannot be had from its files.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// The configuration is no JSON, or lacks a number that has no default.
-    #[error("{file}: {reason}")]
-    Config {
-        /// The configuration.
-        file: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// An architecture that is not implemented.
-    #[error("{file}: found model_type `{found}`; allowed: {}", config::supported())]
-    Architecture {
-        /// The configuration.
-        file: String,
-        /// Its architecture.
-        found: String,
-    },
-    /// A setting that is not implemented, or makes no sense.
-    #[error("{file}: found {key} {found}; allowed: {allowed}")]
-    Setting {
-        /// The configuration.
-        file: String,
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// The values that it may have.
-        allowed: String,
-    },
-    /// The weights are no safetensors file, or only part of one.
-    #[error("{file}: no safetensors file: {reason}")]
-    Weights {
-        /// The weights.
-        file: String,
-        /// What is wrong with them.
-        reason: String,
-    },
-    /// A tensor that is not in the file.
-    #[error("{file}: found no tensor `{tensor}`; the configuration asks for one of shape {expected:?}")]
-    Missing {
-        /// The weights.
-        file: String,
-        /// Its name.
-        tensor: String,
-        /// The shape it should have.
-        expected: Vec<i64>,
-    },
-    /// A tensor of another shape than the configuration says.
-    #[error("{file}: found tensor `{tensor}` of shape {found:?}; the configuration asks for {expected:?}")]
-    Shape {
-        /// The weights.
-        file: String,
-        /// Its name.
-        tensor: String,
-        /// Its shape.
-        found: Vec<i64>,
-        /// The shape it should have.
-        expected: Vec<i64>,
-    },
-    /// A tensor whose elements are not floating-point numbers that libtorch reads.
-    #[error("{file}: found tensor `{tensor}` of type {found}; allowed: F64, F32, F16, BF16")]
-    Kind {
-        /// The weights.
-        file: String,
-        /// Its name.
-        tensor: String,
-        /// Its type, as the file says.
-        found: String,
-    },
-    /// libtorch failed: there is too little memory.
-    #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
-}
+pub use transformer::{Noise, Quiet, Transformer};

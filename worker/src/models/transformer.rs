@@ -1,10 +1,11 @@
 //! From tokens to vectors: the encoder of Vaswani et al. 2017 with LayerNorm after each sublayer, as BERT (Devlin et al.
 //! 2019) and its relatives have it, as functions of the parameters.
 
+use evenkeel_common::encoder::{Activation, EncoderConfig};
+use evenkeel_common::spec::Pooling;
 use tch::{Kind, TchError, Tensor};
 
 use super::batch::Batch;
-use super::config::{Activation, EncoderConfig};
 use super::load::MlmHead;
 
 /// What disturbs an encoder while it is trained.
@@ -39,17 +40,6 @@ impl Noise for Quiet {
     fn is_quiet(&self) -> bool {
         true
     }
-}
-
-/// How the vectors of a sequence's tokens become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// The vector of the first token.
-    Cls,
-    /// The mean over the tokens.
-    Mean,
-    /// tanh(W·first + b) with the pooler's parameters (Devlin et al. 2019).
-    Pooler,
 }
 
 /// An encoder of a configuration. Parameters are passed in the order of [`EncoderConfig::parameters`], all of one type
@@ -180,7 +170,7 @@ impl Transformer {
     pub fn mlm_logits(&self, p: &[Tensor], head: &MlmHead, rows: &Tensor) -> Result<Tensor, TchError> {
         let dense = rows.f_linear(&head.dense_weight, Some(&head.dense_bias))?;
         let normal = layer_norm(
-            &self.config.mlm_activation().apply(&dense)?,
+            &activate(self.config.mlm_activation(), &dense)?,
             &head.norm_weight,
             &head.norm_bias,
             self.config.layer_norm_eps,
@@ -210,7 +200,7 @@ impl Transformer {
         let attended = self.drop(&attended, self.config.hidden_dropout, noise)?;
         let attended = self.norm(p, at + 8, &attended.f_add(residual)?)?;
 
-        let inner = self.config.activation.apply(&linear(p, at + 10, &attended)?)?;
+        let inner = activate(self.config.activation, &linear(p, at + 10, &attended)?)?;
         let mut outer = linear(p, at + 12, &inner)?;
         if self.config.drops_feed_forward() {
             outer = self.drop(&outer, self.config.hidden_dropout, noise)?;
@@ -285,14 +275,12 @@ impl Transformer {
     }
 }
 
-impl Activation {
-    /// The function, of each element.
-    fn apply(self, x: &Tensor) -> Result<Tensor, TchError> {
-        match self {
-            Self::Gelu => x.f_gelu("none"),
-            Self::GeluTanh => x.f_gelu("tanh"),
-            Self::Relu => x.f_relu(),
-        }
+/// An activation, of each element.
+fn activate(activation: Activation, x: &Tensor) -> Result<Tensor, TchError> {
+    match activation {
+        Activation::Gelu => x.f_gelu("none"),
+        Activation::GeluTanh => x.f_gelu("tanh"),
+        Activation::Relu => x.f_relu(),
     }
 }
 
