@@ -202,7 +202,11 @@ impl Grid {
         let model = self.spec.models.get(at.model)?;
         Some(Trial {
             index,
-            dataset: resolve_dataset(dataset, self.infos.datasets.get(at.dataset)?.as_ref(), at.dataset_point)?,
+            dataset: resolve_dataset(
+                dataset,
+                self.infos.datasets.get(at.dataset)?.as_ref(),
+                at.dataset_point,
+            )?,
             dataset_name: dataset_name(dataset),
             model: resolve_model(model, self.infos.models.get(at.model)?.as_ref())?,
             model_name: model_name(model),

@@ -16,8 +16,8 @@ use std::io::Read as _;
 pub use error::{Place, TableError};
 use labels::Labels;
 
-use crate::inputs::FeatureInfo;
 use crate::id::ContentHash;
+use crate::inputs::FeatureInfo;
 
 /// Most bytes a file may have once decompressed: 4 GiB.
 pub const MAX_BYTES: u64 = 4 << 30;

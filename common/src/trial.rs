@@ -463,13 +463,7 @@ pub fn separable_offset(margin: f64, classes: u32) -> f64 {
 
 /// The id of a trial from the canonical forms of its parts.
 #[must_use]
-pub fn trial_id(
-    dataset: &str,
-    model: &str,
-    strategy: &str,
-    seed: u64,
-    settings: &SweepSettings,
-) -> TrialId {
+pub fn trial_id(dataset: &str, model: &str, strategy: &str, seed: u64, settings: &SweepSettings) -> TrialId {
     let settings = serde_json::to_string(settings).unwrap_or_default();
     let mut bytes = Vec::with_capacity(dataset.len() + strategy.len() + 160);
     for part in [dataset, model, strategy, &seed.to_string(), &settings] {

@@ -74,7 +74,8 @@ impl Sweep {
         let folder = path.parent().unwrap_or(Path::new("."));
         let inputs = places(&spec)
             .map(|place| {
-                inputs::gather(&spec, place, folder).map_err(|source| input_error(&name, &spec, place, source))
+                inputs::gather(&spec, place, folder)
+                    .map_err(|source| input_error(&name, &spec, place, source))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Self::new(&name, spec, inputs)

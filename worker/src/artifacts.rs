@@ -25,12 +25,7 @@ pub struct Artifacts {
 impl Artifacts {
     /// In a store and a folder, as far as they are there. The calls of this type come from threads outside the runtime.
     #[must_use]
-    pub fn new(
-        store: Option<Objects>,
-        folder: Option<PathBuf>,
-        every: Duration,
-        runtime: Handle,
-    ) -> Self {
+    pub fn new(store: Option<Objects>, folder: Option<PathBuf>, every: Duration, runtime: Handle) -> Self {
         Self { store, folder, every, runtime: Some(runtime) }
     }
 

@@ -11,9 +11,9 @@ use evenkeel_common::results::{self, ExecutionRecord, TrialOutcome, TrialRecord}
 use evenkeel_common::runtime::now_ms;
 use tokio::sync::mpsc;
 
+use crate::artifacts::Artifacts;
 use crate::core::{Job, PackKey};
 use crate::device::Device;
-use crate::artifacts::Artifacts;
 use crate::engine::{EngineError, PackWatch, Sample};
 use crate::sweeps::OpenSweep;
 use crate::workbench::Workbench;

@@ -28,7 +28,9 @@ fn bench_finetune(data: &str, samples: &str, steps: &str, buckets: bool, precisi
         _ => Precision::Fp32,
     };
     let (Ok(samples), Ok(steps)) = (samples.parse(), steps.parse()) else {
-        eprintln!("error: usage: evenkeel-worker bench-finetune FOLDER SAMPLES STEPS buckets|plain fp32|bf16");
+        eprintln!(
+            "error: usage: evenkeel-worker bench-finetune FOLDER SAMPLES STEPS buckets|plain fp32|bf16"
+        );
         return ExitCode::from(2);
     };
     print(evenkeel_worker::finetune::bench::rates(data.as_ref(), samples, steps, buckets, precision))

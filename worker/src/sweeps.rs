@@ -106,7 +106,8 @@ impl Files {
     }
 
     fn get(&self, path: &str, role: &str) -> Result<&Bytes, DataError> {
-        let missing = || DataError::Unavailable(format!("{path}: the coordinator did not announce its `{role}`"));
+        let missing =
+            || DataError::Unavailable(format!("{path}: the coordinator did not announce its `{role}`"));
         self.find(role).ok_or_else(missing)
     }
 }

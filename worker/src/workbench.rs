@@ -9,7 +9,9 @@ use evenkeel_common::results::TrialOutcome;
 use evenkeel_common::spec::Setting;
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::text::TextData;
-use evenkeel_common::trial::{DatasetConfig, FeaturesConfig, ModelConfig, PretrainedConfig, TextConfig, Trial};
+use evenkeel_common::trial::{
+    DatasetConfig, FeaturesConfig, ModelConfig, PretrainedConfig, TextConfig, Trial,
+};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::artifacts::Artifacts;
@@ -118,13 +120,12 @@ impl Inputs for Encoding<'_> {
             }
             tracing::warn!(%key, "kept features do not fit, they are computed anew");
         }
-        let dataset = self
-            .tuning
-            .borrow_mut()
-            .features(config, model, sweep_seed, self.inputs)
-            .map_err(|error| match error {
-                EngineError::Data(message) => DataError::Invalid(message),
-                other => DataError::Unavailable(other.to_string()),
+        let dataset =
+            self.tuning.borrow_mut().features(config, model, sweep_seed, self.inputs).map_err(|error| {
+                match error {
+                    EngineError::Data(message) => DataError::Invalid(message),
+                    other => DataError::Unavailable(other.to_string()),
+                }
             })?;
         if let Some(bytes) = to_bytes(&dataset) {
             self.artifacts.keep_features(&key, bytes);

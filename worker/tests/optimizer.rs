@@ -1,11 +1,11 @@
 //! Optimisers and schedules beside PyTorch and transformers (`scripts/golden_optimizer.py` made the expected values), and
 //! dropout masks beside a plain Philox.
 
+use evenkeel_common::spec::Schedule;
 use evenkeel_worker::finetune::dropout::{Masks, kept_share};
 use evenkeel_worker::finetune::optimizer::{
     Moments, Rule, Step, clip_factor, decay_all, squared_norm, update, update_rows,
 };
-use evenkeel_common::spec::Schedule;
 use evenkeel_worker::finetune::schedule::rate;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

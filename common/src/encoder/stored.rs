@@ -70,7 +70,11 @@ impl<'a> Stored<'a> {
         let tensor = || names.first().map(|name| (*name).to_owned()).unwrap_or_default();
         let spelled: Vec<String> = names.iter().flat_map(|name| spellings(name)).collect();
         let Some(view) = self.find(&spelled) else {
-            return Err(EncoderError::Missing { file: file(), tensor: tensor(), expected: expected.to_vec() });
+            return Err(EncoderError::Missing {
+                file: file(),
+                tensor: tensor(),
+                expected: expected.to_vec(),
+            });
         };
         let found: Vec<i64> =
             view.shape().iter().map(|length| i64::try_from(*length).unwrap_or(i64::MAX)).collect();
@@ -80,9 +84,7 @@ impl<'a> Stored<'a> {
         }
         match view.dtype() {
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(view),
-            other => {
-                Err(EncoderError::Kind { file: file(), tensor: tensor(), found: format!("{other:?}") })
-            }
+            other => Err(EncoderError::Kind { file: file(), tensor: tensor(), found: format!("{other:?}") }),
         }
     }
 }

@@ -303,7 +303,8 @@ pub(super) fn shape_classes(dataset: &DatasetSpec, info: Option<&InputInfo>) -> 
             }
             out
         }
-        DatasetSpec::Features(FeaturesSpec { instances, .. }) | DatasetSpec::Text(TextSpec { instances, .. }) => {
+        DatasetSpec::Features(FeaturesSpec { instances, .. })
+        | DatasetSpec::Text(TextSpec { instances, .. }) => {
             // The instances of a point cost the same, and vary fastest.
             let each = u64::from(*instances).max(1);
             (0..(points / each as f64) as u64)

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::axis::Axis;
-use super::strategy::StrategySpec;
 use super::encoder::{Encoder, ModelSpec};
+use super::strategy::StrategySpec;
 use super::text::TextSpec;
 
 /// A stability sweep: every dataset × model × strategy × seed is one trial.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::axis::{Axis, Scalar};
 use super::model::yes;
 use super::regularizer::{
-    ChildTuningSpec, EarlyStoppingSpec, L2SpSpec, LlrdSpec, LnsrSpec, LoraSpec, MhLossSpec, MixoutSpec, MmrSpec,
-    ReinitSpec, SurtSpec,
+    ChildTuningSpec, EarlyStoppingSpec, L2SpSpec, LlrdSpec, LnsrSpec, LoraSpec, MhLossSpec, MixoutSpec,
+    MmrSpec, ReinitSpec, SurtSpec,
 };
 
 /// A way to train.

@@ -48,7 +48,7 @@ fn an_unknown_field_is_refused_with_the_nearest_one() {
     check(
         "- synthetic: {",
         "- synthetics: {",
-        "spec.yaml:4: datasets[0].synthetics: unknown kind `synthetics`; allowed: `synthetic`, `features`\n  did you mean `synthetic`?",
+        "spec.yaml:4: datasets[0].synthetics: unknown kind `synthetics`; allowed: `synthetic`, `features`, `text`\n  did you mean `synthetic`?",
     );
     check(
         "generator: separable",
@@ -101,8 +101,10 @@ fn a_wrong_type_is_refused_with_what_was_found() {
         "  - {name: head, setting: head, steps: 100, learning_rate: 0.5}\n",
         "  - head\n",
         "spec.yaml:7: strategies[0]: found \"head\", expected a mapping with the fields `name`, `setting`, `steps`, \
-         `learning_rate`, `optimizer`, `momentum`, `weight_decay`, `bias`, `init_std`, `data_perturbation`, `mhloss`, `mmr`, \
-         `checkpoints`, `seed_controls`",
+         `epochs`, `learning_rate`, `optimizer`, `momentum`, `weight_decay`, `bias`, `init_std`, `data_perturbation`, \
+         `batch_size`, `accumulation`, `schedule`, `warmup`, `clip`, `dropout`, `precision`, `length_buckets`, \
+         `gradient_checkpointing`, `evaluate_every`, `select`, `early_stopping`, `mhloss`, `mmr`, `surt`, `l2_sp`, `mixout`, \
+         `lnsr`, `child_tuning`, `reinit`, `llrd`, `lora`, `checkpoints`, `seed_controls`",
     );
     check(
         "evenkeel/v1",
@@ -117,7 +119,7 @@ fn a_missing_or_doubled_field_is_named() {
     check(
         "steps: 100, learning_rate: 0.5, mhloss",
         "learning_rate: 0.5, mhloss",
-        "spec.yaml:8: strategies[1]: field `steps` is missing",
+        "spec.yaml:8: strategies[1].steps: is missing: `setting: head` takes a number of steps",
     );
     let error = parse(&format!("{GOOD}seeds: 3\n")).expect_err("accepted").to_string();
     assert!(error.starts_with("spec.yaml:12") && error.contains("seeds"), "{error}");
@@ -164,7 +166,8 @@ fn a_combination_that_cannot_work_is_refused_with_the_reason() {
     check(
         "setting: head, steps: 100, learning_rate: 0.5}",
         "setting: full, steps: 100, learning_rate: 0.5}",
-        "spec.yaml:7: strategies[0].setting: `full` fine-tuning needs a trainable encoder, which this version does not have yet; allowed: `head`",
+        "spec.yaml:7: strategies[0].setting: `full` fine-tuning needs encoders with weights, and `identity` has none; name a model \
+         under `models`",
     );
     check(
         "generator: separable",
@@ -190,6 +193,86 @@ fn a_combination_that_cannot_work_is_refused_with_the_reason() {
         "path: digits.parquet, label: target",
         "path: digits.csv",
         "spec.yaml:5: datasets[1].features.label: is missing: name the column that holds the class",
+    );
+}
+
+const TEXTS: &str = "\
+apiVersion: evenkeel/v1
+name: texts
+datasets:
+  - text: {task: glue/rte, path: data/RTE}
+  - text: {path: own.csv, text: sentence, label: class}
+models:
+  - {encoder: huggingface, path: models/minilm}
+strategies:
+  - {name: full, setting: full, epochs: 3, learning_rate: 2.0e-5}
+  - {name: mmr, setting: full, epochs: 3, learning_rate: 2.0e-5, mmr: {alpha: 0.5}}
+seeds: 10
+";
+
+fn check_texts(from: &str, to: &str, expected: &str) {
+    assert!(TEXTS.contains(from), "{from}");
+    let error = parse(&TEXTS.replacen(from, to, 1)).expect_err("accepted").to_string();
+    assert_eq!(error, expected, "with {to:?}");
+}
+
+#[test]
+fn a_full_strategy_says_its_defaults_in_the_canonical_form() {
+    let spec = parse(TEXTS).unwrap_or_else(|error| panic!("{error}"));
+    let json: serde_json::Value = serde_json::from_str(&spec.to_canonical_json()).expect("json");
+    let strategy = &json["strategies"][0];
+    for (field, expected) in [
+        ("optimizer", serde_json::json!("adamw")),
+        ("batch_size", serde_json::json!(16)),
+        ("warmup", serde_json::json!(0.1)),
+        ("clip", serde_json::json!(1.0)),
+        ("weight_decay", serde_json::json!(0.01)),
+        ("bias", serde_json::json!(true)),
+        ("schedule", serde_json::json!("linear")),
+    ] {
+        assert_eq!(strategy[field], expected, "{field}");
+    }
+    let again = parse(&spec.to_canonical_json()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again, spec);
+}
+
+#[test]
+fn texts_and_strategies_that_do_not_fit_each_other_are_refused() {
+    check_texts(
+        "task: glue/rte",
+        "task: glue/rtee",
+        "spec.yaml:4: datasets[0].text.task: found \"glue/rtee\"; allowed: glue/cola, glue/sst2, glue/mrpc, glue/qqp, \
+         glue/mnli, glue/mnli_mismatched, glue/qnli, glue/rte, glue/wnli, superglue/boolq, superglue/cb, superglue/copa, \
+         superglue/wic, superglue/wsc, superglue/multirc\n  did you mean `glue/rte`?",
+    );
+    check_texts(
+        "encoder: huggingface, path: models/minilm",
+        "encoder: identity",
+        "spec.yaml:7: models[0].encoder: `identity` cannot read the texts of datasets[0]; they need `encoder: huggingface`",
+    );
+    check_texts(", label: class}", "}", "spec.yaml:5: datasets[1].text.label: is missing: name the column");
+    check_texts(
+        "epochs: 3, learning_rate: 2.0e-5, mmr",
+        "epochs: 3, steps: 10, learning_rate: 2.0e-5, mmr",
+        "spec.yaml:10: strategies[1].epochs: and `steps` both say how long to train; leave one out",
+    );
+    check_texts(
+        "mmr: {alpha: 0.5}",
+        "lora: {rank: 4}, mixout: {p: 0.5}",
+        "spec.yaml:10: strategies[1].mixout: cannot work with `lora`, which keeps the encoder's own weights where they are",
+    );
+    check_texts(
+        "mmr: {alpha: 0.5}",
+        "optimizer: gd",
+        "spec.yaml:10: strategies[1].optimizer: found `gd` with `setting: full`; allowed: `adamw`, `sgd`",
+    );
+    let text = TEXTS
+        .replace("mmr: {alpha: 0.5}", "select: best")
+        .replace("label: class}", "label: class, validation_fraction: 0}");
+    assert_eq!(
+        parse(&text).expect_err("accepted").to_string(),
+        "spec.yaml:5: datasets[1].text.validation_fraction: found 0, but strategies[1] looks at the validation set \
+         (`select: best` or `early_stopping`)",
     );
 }
 

@@ -98,6 +98,7 @@ impl Spec {
                 ));
             }
         }
+        self.check_validation_sets()?;
         if let Some(baseline) = &self.baseline {
             let names: Vec<&str> = self.strategies.iter().map(|s| s.name.as_str()).collect();
             if !names.contains(&baseline.as_str()) {
@@ -115,7 +116,10 @@ fn check_model(model: &ModelSpec, path: &str, datasets: &[DatasetSpec]) -> Check
     let at = |field: &str| format!("{path}.{field}");
     let pretrained = model.encoder == Encoder::Huggingface;
     if pretrained && model.path.as_deref().is_none_or(str::is_empty) {
-        return Err(Problem::field(at("path"), "is missing: the folder of the model, or its name on the hub"));
+        return Err(Problem::field(
+            at("path"),
+            "is missing: the folder of the model, or its name on the hub",
+        ));
     }
     if !pretrained {
         let given = [
@@ -133,7 +137,9 @@ fn check_model(model: &ModelSpec, path: &str, datasets: &[DatasetSpec]) -> Check
                 format!("`identity` cannot read the texts of datasets[{i}]; they need `encoder: huggingface`")
             }
             (DatasetSpec::Synthetic(_) | DatasetSpec::Features(_), true) => {
-                format!("`huggingface` reads texts, not the feature vectors of datasets[{i}]; give them a sweep of their own")
+                format!(
+                    "`huggingface` reads texts, not the feature vectors of datasets[{i}]; give them a sweep of their own"
+                )
             }
             _ => continue,
         };
@@ -158,7 +164,10 @@ fn check_text(d: &TextSpec, path: &str) -> Check {
                 .hint(nearest(task, &names)));
         }
         if let Some((field, _)) = own.iter().find(|(_, given)| *given) {
-            return Err(Problem::field(at(field), "is for a file of your own; the files of a `task` are known"));
+            return Err(Problem::field(
+                at(field),
+                "is for a file of your own; the files of a `task` are known",
+            ));
         }
     } else {
         let known = [".csv", ".tsv", ".jsonl", ".parquet"];
@@ -184,6 +193,28 @@ fn check_text(d: &TextSpec, path: &str) -> Check {
     optional(&d.test_samples, |count| number(&at("test_samples"), *count, 1, MAX_SAMPLES))?;
     whole(&at("max_length"), &d.max_length, 8, 100_000)?;
     number(&at("instances"), d.instances, 1, 1_000_000)
+}
+
+impl Spec {
+    /// Strategies that look at the validation set need one.
+    fn check_validation_sets(&self) -> Check {
+        let looks =
+            |s: &super::StrategySpec| s.select == Some(super::Select::Best) || s.early_stopping.is_some();
+        let Some(strategy) = self.strategies.iter().position(looks) else { return Ok(()) };
+        for (i, dataset) in self.datasets.iter().enumerate() {
+            if let DatasetSpec::Text(text) = dataset
+                && text.validation_fraction.values().contains(&0.0)
+            {
+                return Err(Problem::field(
+                    format!("datasets[{i}].text.validation_fraction"),
+                    format!(
+                        "found 0, but strategies[{strategy}] looks at the validation set (`select: best` or `early_stopping`)"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn check_synthetic(d: &SyntheticSpec, path: &str) -> Check {

@@ -26,8 +26,7 @@ pub(super) fn check_strategy(s: &StrategySpec, path: &str) -> Check {
     if let Some(mhloss) = &s.mhloss {
         whole(&at("mhloss.heads"), &mhloss.heads, 1, 100_000)?;
     }
-    let least_steps =
-        s.steps.as_ref().map_or(0, |steps| steps.values().iter().copied().min().unwrap_or(0));
+    let least_steps = s.steps.as_ref().map_or(0, |steps| steps.values().iter().copied().min().unwrap_or(0));
     if let Some(late) = s.checkpoints.iter().find(|t| **t == 0 || **t > least_steps) {
         return Err(Problem::field(at("checkpoints"), format!("found {late}"))
             .allowed(format!("steps from 1 to the fewest steps of this strategy, {least_steps}")));
@@ -117,9 +116,7 @@ fn check_full(s: &StrategySpec, path: &str) -> Check {
     optional(&s.dropout, |a| real(&at("dropout"), a, Bound::From(0.0), 0.95))?;
     optional(&s.precision, |a| filled(&at("precision"), a))?;
     optional(&s.evaluate_every, |steps| number(&at("evaluate_every"), *steps, 1, 100_000_000))?;
-    optional(&s.early_stopping, |stop| {
-        number(&at("early_stopping.patience"), stop.patience, 1, 1_000_000)
-    })?;
+    optional(&s.early_stopping, |stop| number(&at("early_stopping.patience"), stop.patience, 1, 1_000_000))?;
     if let Some(mmr) = &s.mmr {
         real(&at("mmr.alpha"), &mmr.alpha, Bound::From(0.0), 1e6)?;
     }
@@ -160,6 +157,12 @@ fn check_full(s: &StrategySpec, path: &str) -> Check {
 /// Methods that cannot work together, each with its reason.
 fn check_combinations(s: &StrategySpec, path: &str) -> Check {
     let refuse = |field: &str, reason: &str| Err(Problem::field(format!("{path}.{field}"), reason));
+    if s.lnsr.is_some() && s.gradient_checkpointing == Some(true) {
+        return refuse(
+            "gradient_checkpointing",
+            "cannot work with `lnsr`, whose two passes are compared layer by layer while both are kept",
+        );
+    }
     if s.lora.is_some() {
         let moves = "cannot work with `lora`, which keeps the encoder's own weights where they are";
         for (field, given) in [

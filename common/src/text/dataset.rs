@@ -81,8 +81,9 @@ impl TextData {
         }
         let all = || self.train.rows.iter().chain(self.test.iter().flat_map(|test| &test.rows));
         let segments = || all().flat_map(|example| &example.segments);
-        let characters: usize =
-            segments().map(|s| s.first.chars().count() + s.second.as_ref().map_or(0, |t| t.chars().count())).sum();
+        let characters: usize = segments()
+            .map(|s| s.first.chars().count() + s.second.as_ref().map_or(0, |t| t.chars().count()))
+            .sum();
         TextInfo {
             content: content.to_hex(),
             labels: self.labels.clone(),

@@ -19,7 +19,8 @@ pub(super) fn read(
     skip_malformed: bool,
 ) -> Result<OwnRows, TextError> {
     // The reader checks much, but not all, of a malformed file before it indexes into it.
-    let malformed = || TextError::Parquet { path: path.to_owned(), reason: "the file is malformed".to_owned() };
+    let malformed =
+        || TextError::Parquet { path: path.to_owned(), reason: "the file is malformed".to_owned() };
     catch_unwind(AssertUnwindSafe(|| read_checked(path, bytes, format, skip_malformed)))
         .unwrap_or_else(|_| Err(malformed()))
 }
@@ -34,7 +35,8 @@ fn read_checked(
         path: path.to_owned(),
         reason: reason.to_string(),
     };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).map_err(|e| fail(&e))?;
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(bytes)).map_err(|e| fail(&e))?;
     let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let wanted = [Some(format.text), format.text_pair, Some(format.label)];
     if let Some(missing) = wanted.iter().flatten().find(|name| !names.iter().any(|known| known == *name)) {
@@ -44,14 +46,14 @@ fn read_checked(
             columns: names,
         });
     }
-    let mut columns =
-        OwnColumns { text_pair: format.text_pair.map(|_| Vec::new()), ..OwnColumns::default() };
+    let mut columns = OwnColumns { text_pair: format.text_pair.map(|_| Vec::new()), ..OwnColumns::default() };
     for batch in builder.build().map_err(|e| fail(&e))? {
         let batch = batch.map_err(|e| fail(&e))?;
         let take = |name: &str| -> Result<Vec<Option<String>>, TextError> {
             let column = batch.column_by_name(name).ok_or_else(|| fail(&format!("no column {name}")))?;
             let text: ArrayRef = cast(column, &DataType::Utf8).map_err(|e| fail(&e))?;
-            let text = text.as_string_opt::<i32>().ok_or_else(|| fail(&format!("column {name} is no text")))?;
+            let text =
+                text.as_string_opt::<i32>().ok_or_else(|| fail(&format!("column {name} is no text")))?;
             Ok((0..text.len()).map(|row| text.is_valid(row).then(|| text.value(row).to_owned())).collect())
         };
         columns.text.extend(take(format.text)?);

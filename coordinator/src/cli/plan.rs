@@ -24,7 +24,10 @@ pub fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
     let flops = grid.total_flops();
     let core_seconds = flops / CORE_FLOPS;
     // At most 16,384 trials a pack, and at least one pack.
-    let packs = (core_seconds / PACK_SECONDS).max(grid.len() as f64 / 16_384.0).ceil().clamp(1.0, (grid.len() as f64).max(1.0));
+    let packs = (core_seconds / PACK_SECONDS)
+        .max(grid.len() as f64 / 16_384.0)
+        .ceil()
+        .clamp(1.0, (grid.len() as f64).max(1.0));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let groups = grid.len() / grid.seeds().max(1);
     if args.json {

@@ -42,7 +42,10 @@ impl TrainingLine {
         let v1::TrialSample { step, steps, train_loss, score, .. } = self.last;
         let digits = steps.to_string().len();
         let score = if score.is_finite() { format!("{score:.3}") } else { "–".to_owned() };
-        format!("{:width$}  step {step:>digits$}/{steps}  loss {train_loss:.3}  score {score}  {}", self.name, self.curve)
+        format!(
+            "{:width$}  step {step:>digits$}/{steps}  loss {train_loss:.3}  score {score}  {}",
+            self.name, self.curve
+        )
     }
 }
 

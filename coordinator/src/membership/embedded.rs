@@ -175,10 +175,8 @@ mod tests {
         let status = Embedded::default().register(Request::new(request)).await.expect_err("accepted");
         assert_eq!(status.code(), tonic::Code::FailedPrecondition);
         let message = status.message();
-        assert!(
-            message.contains("protocol 7 (evenkeel 9.9.9)") && message.contains("protocol 1 (evenkeel 0."),
-            "{message}"
-        );
+        let ours = format!("protocol {PROTOCOL_VERSION} (evenkeel 0.");
+        assert!(message.contains("protocol 7 (evenkeel 9.9.9)") && message.contains(&ours), "{message}");
     }
 
     #[tokio::test]

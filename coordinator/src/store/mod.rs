@@ -17,8 +17,7 @@ mod writer;
 
 pub use segment::{SegmentTrials, read_records, read_trials, to_parquet};
 pub use sweeps::{
-    LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path,
-    segment_path,
+    LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path, segment_path,
 };
 pub use writer::{Segment, WriteEvent, Writer};
 

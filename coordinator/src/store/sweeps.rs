@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use evenkeel_common::FORMAT_VERSION;
-use evenkeel_common::inputs::{FeatureInfo, FileRecord, InputInfo, InputRecord};
 use evenkeel_common::id::SweepId;
+use evenkeel_common::inputs::{FeatureInfo, FileRecord, InputInfo, InputRecord};
 use evenkeel_common::results::{Status, TrialRecord};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
@@ -443,6 +443,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_first_version_wrote_is_read_with_its_feature_files_as_inputs() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(&dir.path().to_string_lossy()).expect("open");
+        let older = r#"{"format_version":1,"sweep_id":"y-1","submitted_ms":1,"spec":null,"features":[
+            {"info":{"rows":9,"features":2,"class_counts":[4,5],"content":"c"},"file":"f","labels":"l"}]}"#;
+        store.create("sweeps/y-1/spec.json", older.into()).await.expect("create");
+        let record = store.read_sweep(&SweepId::parse("y-1").expect("id")).await.expect("read");
+        let [input] = &record.inputs[..] else { panic!("{:?}", record.inputs) };
+        assert_eq!((input.file("features"), input.file("labels")), (Some("f"), Some("l")));
+        assert!(matches!(&input.info, InputInfo::Features(info) if info.rows == 9));
+    }
+
+    #[tokio::test]
     async fn what_a_newer_version_wrote_is_refused_and_not_misread() {
         let dir = tempfile::tempdir().expect("tempdir");
         let store = Store::open(&dir.path().to_string_lossy()).expect("open");
@@ -453,7 +466,8 @@ mod tests {
         );
         store.create("sweeps/y-1/spec.json", newer.into()).await.expect("create");
         let error = store.read_sweep(&id).await.expect_err("read").to_string();
-        assert!(error.contains("version 2") && error.contains("up to 1"), "{error}");
+        let (theirs, ours) = (format!("version {}", FORMAT_VERSION + 1), format!("up to {FORMAT_VERSION}"));
+        assert!(error.contains(&theirs) && error.contains(&ours), "{error}");
         store.create("sweeps/z-1/spec.json", Bytes::from_static(b"{")).await.expect("create");
         assert!(store.read_sweep(&SweepId::parse("z-1").expect("id")).await.is_err());
     }

@@ -41,11 +41,7 @@ pub(super) fn is_name(path: &str) -> bool {
 }
 
 /// Paths of a model's files, from the cache or downloaded into it.
-pub(super) fn fetch(
-    name: &str,
-    revision: Option<&str>,
-    files: &[&str],
-) -> Result<Vec<PathBuf>, HubError> {
+pub(super) fn fetch(name: &str, revision: Option<&str>, files: &[&str]) -> Result<Vec<PathBuf>, HubError> {
     let revision = revision.unwrap_or("main");
     let cache = Cache::from_env();
     let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());

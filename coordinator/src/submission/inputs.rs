@@ -81,11 +81,8 @@ pub(super) fn gather(spec: &Spec, place: Place, folder: &Path) -> Result<Vec<Inp
 fn read(role: &str, field: &'static str, path: &Path) -> Result<InputFile, InputError> {
     let bytes = std::fs::read(path).map_err(|error| {
         let path = path.display().to_string();
-        let hint = if path.contains(".deps/data/") {
-            "\n  `make data` downloads the examples' files"
-        } else {
-            ""
-        };
+        let hint =
+            if path.contains(".deps/data/") { "\n  `make data` downloads the examples' files" } else { "" };
         InputError::File { field, path, reason: error.to_string(), hint }
     })?;
     Ok(InputFile { role: role.to_owned(), bytes: bytes.into() })
@@ -117,10 +114,7 @@ fn gather_text(entry: &TextSpec, folder: &Path) -> Result<Vec<InputFile>, InputE
         let path = path.display().to_string();
         return Err(InputError::File { field: "path", path, reason, hint: "" });
     }
-    Ok(vec![
-        first_of(&path, task.train_files(), "train")?,
-        first_of(&path, task.test_files(), "test")?,
-    ])
+    Ok(vec![first_of(&path, task.train_files(), "train")?, first_of(&path, task.test_files(), "test")?])
 }
 
 fn first_of(folder: &Path, names: &[&str], role: &str) -> Result<InputFile, InputError> {
@@ -192,7 +186,8 @@ pub(super) fn inspect(
             let config = encoder::EncoderConfig::parse(&name("config.json"), find("config.json")?)?;
             find("tokenizer.json")?;
             let pooling = spec.models.get(at).and_then(|model| model.pooling);
-            let info = config.inspect(&name("model.safetensors"), find("model.safetensors")?, pooling, content)?;
+            let info =
+                config.inspect(&name("model.safetensors"), find("model.safetensors")?, pooling, content)?;
             Ok(InputInfo::Model(info))
         }
     }

@@ -24,7 +24,8 @@ use evenkeel_common::seed::{Key, Purpose};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::text::TextData;
 use evenkeel_common::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, PretrainedConfig, SyntheticConfig, TextConfig,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, PretrainedConfig, SyntheticConfig,
+    TextConfig,
 };
 
 /// The files of a pre-trained encoder.
@@ -149,9 +150,7 @@ pub fn load(
         DatasetConfig::Features(split) => features::split(&*inputs.table(split)?, split, &key),
         DatasetConfig::Text(text) => match model {
             ModelConfig::Huggingface(model) => inputs.encode(text, model, sweep_seed),
-            ModelConfig::Identity => {
-                Err(DataError::Invalid(format!("{}: texts need an encoder", text.path)))
-            }
+            ModelConfig::Identity => Err(DataError::Invalid(format!("{}: texts need an encoder", text.path))),
         },
     }
 }

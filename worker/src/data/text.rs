@@ -172,8 +172,9 @@ impl Tokenization {
     /// # Errors
     /// When it is none.
     pub fn new(path: &str, json: &[u8]) -> Result<Self, DataError> {
-        let mut tokenizer = Tokenizer::from_bytes(json)
-            .map_err(|error| DataError::Invalid(format!("{path}/tokenizer.json: not a tokenizer: {error}")))?;
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| {
+            DataError::Invalid(format!("{path}/tokenizer.json: not a tokenizer: {error}"))
+        })?;
         tokenizer.with_padding(None);
         let mask = ["[MASK]", "<mask>"].iter().find_map(|token| tokenizer.token_to_id(token));
         let mut special: Vec<u32> = tokenizer

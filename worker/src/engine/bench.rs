@@ -7,7 +7,8 @@ use evenkeel_common::results::TrialOutcome;
 use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings,
+    SyntheticConfig, Trial,
 };
 use serde::Serialize;
 use tch::nn::{self, Module as _, OptimizerConfig as _};

@@ -84,11 +84,7 @@ impl Cache {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn get(
-        &mut self,
-        trial: &Trial,
-        inputs: &dyn data::Inputs,
-    ) -> Result<Rc<Prepared>, EngineError> {
+    pub fn get(&mut self, trial: &Trial, inputs: &dyn data::Inputs) -> Result<Rc<Prepared>, EngineError> {
         let (config, model, seed) = (&trial.dataset, &trial.model, trial.settings.sweep_seed);
         let found = self.entries.iter().position(|((a, b, c), _)| a == config && b == model && *c == seed);
         let entry = match found {

@@ -16,7 +16,13 @@ const BUCKET_BATCHES: usize = 16;
 /// into batches of similar length, and the batches of the epoch are shuffled: each example is still seen once an epoch, and
 /// little is padded.
 #[must_use]
-pub fn epoch(lengths: &[usize], kept: &[usize], batch: usize, buckets: bool, stream: &mut Stream) -> Vec<Vec<usize>> {
+pub fn epoch(
+    lengths: &[usize],
+    kept: &[usize],
+    batch: usize,
+    buckets: bool,
+    stream: &mut Stream,
+) -> Vec<Vec<usize>> {
     let mut order = kept.to_vec();
     stream.shuffle(&mut order);
     if buckets {

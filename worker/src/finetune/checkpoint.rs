@@ -124,8 +124,10 @@ pub fn save(trial: &str, course: &Course<'_>) -> Result<Vec<u8>, EngineError> {
         saved.push("base.outcome", &Tensor::f_from_slice(&bytes)?)?;
     }
     for (at, refit) in course.refits.iter().enumerate() {
-        let numbers: Vec<f64> =
-            [refit.total, f64::from(u8::from(refit.flipped)), refit.rise].into_iter().chain(refit.squares.iter().copied()).collect();
+        let numbers: Vec<f64> = [refit.total, f64::from(u8::from(refit.flipped)), refit.rise]
+            .into_iter()
+            .chain(refit.squares.iter().copied())
+            .collect();
         saved.numbers(&format!("refit.{at}"), &numbers)?;
     }
     let meta = Meta {
@@ -141,7 +143,9 @@ pub fn save(trial: &str, course: &Course<'_>) -> Result<Vec<u8>, EngineError> {
 }
 
 fn to_bytes(saved: &Saved, meta: &Meta) -> Result<Vec<u8>, EngineError> {
-    let fail = |error: &dyn std::fmt::Debug| EngineError::Other(format!("a checkpoint cannot be written: {error:?}"));
+    let fail = |error: &dyn std::fmt::Debug| {
+        EngineError::Other(format!("a checkpoint cannot be written: {error:?}"))
+    };
     let mut views = Vec::with_capacity(saved.0.len());
     for (name, tensor) in &saved.0 {
         let dtype = match tensor.kind() {
@@ -217,9 +221,8 @@ pub fn restore<'a>(trial: &str, mut course: Course<'a>, bytes: &[u8]) -> Option<
     run.resume(meta.phase).ok()?;
     (run.step, run.stale) = (meta.step, meta.stale);
     let values = loaded.all("value");
-    let same = |a: &[Tensor], b: &[Tensor]| {
-        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.size() == b.size())
-    };
+    let same =
+        |a: &[Tensor], b: &[Tensor]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.size() == b.size());
     if !same(&values, &run.weights.values) {
         return None;
     }

@@ -82,10 +82,8 @@ pub fn encode(
     let forward = Forward::new(encoder, data, device, None, None);
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|place| examples.get(*place).map_or(0, TokenExample::length));
-    let mut features = Tensor::f_zeros(
-        [examples.len() as i64, encoder.config.hidden],
-        (Kind::Float, device),
-    )?;
+    let mut features =
+        Tensor::f_zeros([examples.len() as i64, encoder.config.hidden], (Kind::Float, device))?;
     let mut rest = &order[..];
     while let Some(first) = rest.first() {
         // The batch's longest is about as long as its first: the order is by length.

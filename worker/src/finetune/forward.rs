@@ -120,9 +120,7 @@ impl<'a> Forward<'a> {
                 *vectors = self.transformer.layer(seen, layer, vectors, &batch, &mut *noise)?;
             }
         }
-        let pool = |hidden: &Tensor| {
-            finish(self.transformer.pool(seen, hidden, &batch, self.pooling)?)
-        };
+        let pool = |hidden: &Tensor| finish(self.transformer.pool(seen, hidden, &batch, self.pooling)?);
         Ok((pool(&hidden)?, Some(pool(&noisy)?)))
     }
 

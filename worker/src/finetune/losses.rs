@@ -32,8 +32,9 @@ impl Head<'_> {
     pub fn mean(&self) -> Result<(Tensor, Option<Tensor>), tch::TchError> {
         let (rows, d) = self.weight.size2()?;
         let classes = rows / self.heads.max(1);
-        let over_heads =
-            |tensor: &Tensor, shape: &[i64]| tensor.f_view(shape)?.f_mean_dim(&[0i64][..], false, Kind::Float);
+        let over_heads = |tensor: &Tensor, shape: &[i64]| {
+            tensor.f_view(shape)?.f_mean_dim(&[0i64][..], false, Kind::Float)
+        };
         let weight = over_heads(self.weight, &[self.heads, classes, d])?;
         let bias = self.bias.map(|bias| over_heads(bias, &[self.heads, classes])).transpose()?;
         Ok((weight, bias))
@@ -129,11 +130,7 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<Tensor, tch::TchError> {
 ///
 /// # Errors
 /// When shapes do not fit.
-pub fn noise_stability(
-    features: &Tensor,
-    noisy: &Tensor,
-    weights: &Tensor,
-) -> Result<Tensor, tch::TchError> {
+pub fn noise_stability(features: &Tensor, noisy: &Tensor, weights: &Tensor) -> Result<Tensor, tch::TchError> {
     let difference = noisy.f_sub(features)?;
     let squares = difference.f_mul(&difference)?.f_sum_dim_intlist(&[1i64][..], false, Kind::Float)?;
     squares.f_mul(weights)?.f_sum(Kind::Float)

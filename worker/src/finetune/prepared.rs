@@ -34,7 +34,11 @@ impl Encoder {
     ///
     /// # Errors
     /// When they hold none, or memory is short.
-    pub fn new(model: &PretrainedConfig, files: &ModelFiles, device: tch::Device) -> Result<Self, EngineError> {
+    pub fn new(
+        model: &PretrainedConfig,
+        files: &ModelFiles,
+        device: tch::Device,
+    ) -> Result<Self, EngineError> {
         let invalid = |error: &dyn std::fmt::Display| EngineError::Data(error.to_string());
         let name = |file: &str| format!("{}/{file}", model.path);
         let config = EncoderConfig::parse(&name("config.json"), &files.config).map_err(|e| invalid(&e))?;
@@ -42,8 +46,10 @@ impl Encoder {
         let weights = name("model.safetensors");
         let values = load(&config, &weights, &files.weights, pooler).map_err(|e| invalid(&e))?;
         let mlm = load_mlm_head(&config, &weights, &files.weights).map_err(|e| invalid(&e))?;
-        let values =
-            values.iter().map(|value| value.f_to_device(device)).collect::<Result<Vec<_>, tch::TchError>>()?;
+        let values = values
+            .iter()
+            .map(|value| value.f_to_device(device))
+            .collect::<Result<Vec<_>, tch::TchError>>()?;
         Ok(Self {
             parameters: config.parameters(pooler),
             config,

@@ -34,7 +34,8 @@ impl MaskedTokens {
     pub fn new(setup: &Setup<'_>, share: f64, weights: &mut Weights) -> Result<Self, EngineError> {
         let Some(mask) = setup.data.mask else {
             return Err(EngineError::Data(
-                "`surt` needs a tokenizer with a token [MASK] or <mask>, and this model's has none".to_owned(),
+                "`surt` needs a tokenizer with a token [MASK] or <mask>, and this model's has none"
+                    .to_owned(),
             ));
         };
         let (config, data) = (&setup.encoder.config, setup.data);
@@ -134,7 +135,13 @@ impl MaskedTokens {
             bias: leaf(bias)?,
         };
         let logits = forward.transformer().mlm_logits(&seen, &head, &chosen)?.f_to_kind(Kind::Float)?;
-        let loss = logits.f_cross_entropy_loss(&place(&targets)?, None::<Tensor>, tch::Reduction::Mean, -100, 0.0)?;
+        let loss = logits.f_cross_entropy_loss(
+            &place(&targets)?,
+            None::<Tensor>,
+            tch::Reduction::Mean,
+            -100,
+            0.0,
+        )?;
         let present = part.iter().filter(|place| Some(**place) != run.left_out).count();
         loss.f_mul_scalar(present as f64 / counted.max(1) as f64)?.f_backward()?;
         Ok(f64::try_from(loss.f_detach()?)?)

@@ -292,8 +292,7 @@ impl<'a> Run<'a> {
             let phase = if self.phase == Phase::Relearn { 1 << 32 } else { 0 };
             let mut stream =
                 setup.key.stream(Purpose::DataOrder, setup.seeds.order, phase | u64::from(number));
-            let batches =
-                epoch(&setup.lengths, &setup.kept, size, setup.full.length_buckets, &mut stream);
+            let batches = epoch(&setup.lengths, &setup.kept, size, setup.full.length_buckets, &mut stream);
             self.order = Some((number, batches));
         }
         self.order.as_ref().and_then(|(_, batches)| batches.get(place)).cloned().unwrap_or_default()
@@ -460,13 +459,7 @@ impl<'a> Run<'a> {
         };
         let total = self.steps();
         let warmup = libm::round(setup.full.warmup * f64::from(total)) as u64;
-        let rate = schedule::rate(
-            setup.full.schedule,
-            peak,
-            u64::from(self.step),
-            warmup,
-            u64::from(total),
-        );
+        let rate = schedule::rate(setup.full.schedule, peak, u64::from(self.step), warmup, u64::from(total));
         let rule = self.rule();
         let mut free = match (setup.full.child_tuning, self.phase) {
             (Some((ChildMode::Free, share)), Phase::Tune) if share < 1.0 => {
@@ -475,7 +468,9 @@ impl<'a> Run<'a> {
             _ => None,
         };
         for (at, gradient) in gradients.iter().enumerate() {
-            let (Some(gradient), Some(Some(moments))) = (gradient, self.moments.get_mut(at)) else { continue };
+            let (Some(gradient), Some(Some(moments))) = (gradient, self.moments.get_mut(at)) else {
+                continue;
+            };
             let part = &self.weights.parts[at];
             let drawn = match &mut free {
                 Some((share, masks)) if matches!(part.place, Place::Layer(_)) => {
@@ -534,7 +529,11 @@ impl<'a> Run<'a> {
         let (threshold, _) = all.f_kthvalue(rank, 0, false)?;
         let mut masks: Vec<Option<Tensor>> = (0..self.weights.values.len()).map(|_| None).collect();
         for (at, sum) in &sums {
-            let kept = if share >= 1.0 { sum.f_ones_like()? } else { sum.f_gt_tensor(&threshold)?.f_to_kind(Kind::Float)? };
+            let kept = if share >= 1.0 {
+                sum.f_ones_like()?
+            } else {
+                sum.f_gt_tensor(&threshold)?.f_to_kind(Kind::Float)?
+            };
             masks[*at] = Some(kept);
         }
         Ok(masks)
@@ -565,7 +564,9 @@ impl<'a> Run<'a> {
             self.stale = 0;
             // Weights are kept only where they may be asked for.
             let values = match setup.full.select {
-                Select::Best => self.weights.values.iter().map(Tensor::f_detach_copy).collect::<Result<_, _>>()?,
+                Select::Best => {
+                    self.weights.values.iter().map(Tensor::f_detach_copy).collect::<Result<_, _>>()?
+                }
                 Select::Last => Vec::new(),
             };
             self.best = Some(Best { score: validation, values });
@@ -632,8 +633,7 @@ impl<'a> Run<'a> {
         let mut all: Vec<Tensor> = self.origin.iter().map(Tensor::shallow_clone).collect();
         // The classifiers' first weights are drawn again: they are not kept.
         let (weight, bias) = fresh_heads(self.setup)?;
-        let head =
-            Head { weight: &weight, bias: bias.as_ref(), heads: i64::from(self.setup.strategy.heads) };
+        let head = Head { weight: &weight, bias: bias.as_ref(), heads: i64::from(self.setup.strategy.heads) };
         let (weight, bias) = head.mean()?;
         all.push(weight);
         all.extend(bias);

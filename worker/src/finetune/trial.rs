@@ -257,7 +257,8 @@ fn compare(base: &Finished, run: &Run<'_>, left_out: usize) -> Result<Refit, Eng
     let example = run.setup.data.data.train.get(left_out).cloned();
     let seen = run.evaluate(example.as_slice())?;
     let (class, loss) = (seen.classes.first().copied(), seen.losses.first().copied());
-    let (known, before) = (base.train.classes.get(left_out).copied(), base.train.losses.get(left_out).copied());
+    let (known, before) =
+        (base.train.classes.get(left_out).copied(), base.train.losses.get(left_out).copied());
     Ok(Refit {
         total: libm::sqrt(by_place.values().sum()),
         flipped: class != known,

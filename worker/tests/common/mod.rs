@@ -9,7 +9,8 @@ use evenkeel_common::results::TrialOutcome;
 use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings, SyntheticConfig, Trial,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings,
+    SyntheticConfig, Trial,
 };
 use evenkeel_worker::device::Device;
 use evenkeel_worker::engine::{DataError, EngineError, HeadEngine, Inputs, PackWatch, Sample};
