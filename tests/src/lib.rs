@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`process`] | programs under test, which die with the test |
 //! | [`results`] | output directories, compared row by row |
+//! | [`toy`] | a model folder and texts, small enough for tests |
 
 pub mod process;
 pub mod results;
+pub mod toy;
