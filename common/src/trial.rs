@@ -250,9 +250,9 @@ pub struct StrategyConfig {
     pub learning_rate: f64,
     /// Optimiser.
     pub optimizer: Optimizer,
-    /// Momentum coefficient; 0 unless the optimiser is `momentum`.
+    /// Momentum coefficient; 0 unless the optimiser is `momentum` or `sgd`.
     pub momentum: f64,
-    /// λ of (λ/2)‖w‖².
+    /// λ of (λ/2)‖w‖², or AdamW's decoupled decay.
     pub weight_decay: f64,
     /// Whether there is a bias.
     pub bias: bool,
@@ -524,9 +524,10 @@ pub fn tuning_flops(
     let passes = if full.lnsr.is_some() { 2.0 } else { 1.0 };
     let trained = 3.0 * passes * batch * f64::from(total);
     let relearned = 3.0 * batch * f64::from(full.surt_steps(text.train_rows));
+    // Refits go through every phase, and are not evaluated.
     let runs = 1.0 + f64::from(refits(text.train_rows, leave_one_out));
     let evaluated = evaluations * f64::from(text.test_rows) + f64::from(text.train_rows);
-    BASE_FLOPS + forward * (relearned + runs * trained + evaluated)
+    BASE_FLOPS + forward * (runs * (relearned + trained) + evaluated)
 }
 
 /// Operations of a head: each step multiplies by X and by its transpose (4·n·d a column), or by the Gram

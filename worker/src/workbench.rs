@@ -135,7 +135,7 @@ impl Inputs for Encoding<'_> {
 }
 
 /// Version of how features are computed and kept.
-const FEATURES: &str = "features 1";
+const FEATURES: &str = "features 2";
 
 /// Names features by what decides them: the files' contents, the split, the encoder.
 fn feature_key(config: &TextConfig, model: &PretrainedConfig, sweep_seed: u64) -> String {
@@ -148,11 +148,13 @@ fn to_bytes(dataset: &Dataset) -> Option<Bytes> {
     let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let classes = |values: &[u32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let d = dataset.features;
+    let groups = dataset.groups_test.as_deref().unwrap_or_default();
     let parts = [
         ("x_train", Dtype::F32, vec![dataset.train_rows(), d], floats(&dataset.x_train)),
         ("x_test", Dtype::F32, vec![dataset.test_rows(), d], floats(&dataset.x_test)),
         ("y_train", Dtype::U32, vec![dataset.train_rows()], classes(&dataset.y_train)),
         ("y_test", Dtype::U32, vec![dataset.test_rows()], classes(&dataset.y_test)),
+        ("groups_test", Dtype::U32, vec![groups.len()], classes(groups)),
     ];
     let views: Vec<_> = parts
         .iter()
@@ -177,10 +179,13 @@ fn from_bytes(bytes: &[u8], config: &TextConfig, model: &PretrainedConfig) -> Op
         y_train: classes("y_train")?,
         x_test: floats("x_test")?,
         y_test: classes("y_test")?,
+        metric: config.metric,
+        groups_test: Some(classes("groups_test")?).filter(|groups| !groups.is_empty()),
     };
     let whole = dataset.x_train.len() == dataset.train_rows() * dataset.features
         && dataset.x_test.len() == dataset.test_rows() * dataset.features
         && dataset.train_rows() == config.train_rows as usize
+        && dataset.groups_test.as_ref().is_none_or(|groups| groups.len() == dataset.test_rows())
         && dataset.y_train.iter().chain(&dataset.y_test).all(|class| (*class as usize) < dataset.classes);
     whole.then_some(dataset)
 }

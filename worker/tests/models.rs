@@ -161,7 +161,7 @@ fn the_gradient_of_every_parameter_is_that_of_transformers() {
             let mut loss = sum(&hidden, "last") + sum(&mean, "mean") + sum(&logits, "logits");
             if with_pooler {
                 let pooled = model.pool(&p, &hidden, &batch, Pooling::Pooler).unwrap();
-                loss = loss + sum(&pooled, "pooled");
+                loss += sum(&pooled, "pooled");
             }
             assert!(
                 (loss.double_value(&[]) - golden.get("loss").double_value(&[0])).abs() < 1e-4,

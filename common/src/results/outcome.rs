@@ -55,7 +55,8 @@ pub struct Measures {
     pub weight_norm: Option<f64>,
     /// ‖w_T/‖w_T‖ − ŵ/‖ŵ‖‖, distance of the direction to the hard-margin one.
     pub direction_residual: Option<f64>,
-    /// Mean over refits of the distance between directions w/‖w‖ with and without a point.
+    /// Mean over refits of the distance with and without a point: of directions w/‖w‖ for head tuning, of all weights for
+    /// full fine-tuning.
     pub loo_mean: Option<f64>,
     /// Greatest such distance.
     pub loo_max: Option<f64>,

@@ -12,7 +12,8 @@ use super::axis::{Axis, Scalar};
 pub struct MhLossSpec {
     /// Number H of heads.
     pub heads: Axis<u32>,
-    /// Whether the loss is the mean over heads (the paper's; divides each head's step by H) or the sum.
+    /// Whether the loss is the mean over heads (the paper's; divides each head's gradient by H, and so its
+    /// step, except with Adam and AdamW, whose steps do not depend on the gradient's scale) or the sum.
     #[serde(default)]
     pub reduction: Reduction,
 }
@@ -29,7 +30,7 @@ pub enum Reduction {
 }
 
 /// Maximal Margin Regularizer (Fu, So, Collier 2023): α · the mean of 1 / (1 + ‖c_a − c_b‖) over pairs of classes of the
-/// batch, with c_a the mean feature of class a.
+/// batch (of each part, with `accumulation`), with c_a the mean feature of class a.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MmrSpec {
@@ -78,7 +79,7 @@ fn zero() -> Axis<f64> {
     Axis::One(0.0)
 }
 
-/// Mixout (Lee, Cho, Kang 2020): in each step each weight of the encoder's linear layers is its pre-trained value u with
+/// Mixout (Lee, Cho, Kang 2020): in each step each weight of the encoder's linear layers is its value u before fine-tuning with
 /// probability p, rescaled so that the expectation stays: (mask·u + (1 − mask)·w − p·u) / (1 − p).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -109,7 +110,7 @@ fn small_noise() -> Axis<f64> {
     Axis::One(0.05)
 }
 
-/// Child-Tuning (Xu et al. 2021): the encoder's gradient is multiplied by a 0/1 mask.
+/// Child-Tuning (Xu et al. 2021): gradients of the encoder's layers are masked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChildTuningSpec {

@@ -224,7 +224,7 @@ pub enum Schedule {
 pub enum Precision {
     /// 32-bit floats.
     Fp32,
-    /// bfloat16 products; layer norms, softmax and losses in fp32.
+    /// bfloat16 weights and activations of the encoder; head and losses in fp32.
     Bf16,
 }
 

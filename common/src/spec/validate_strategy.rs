@@ -160,7 +160,7 @@ fn check_combinations(s: &StrategySpec, path: &str) -> Check {
     if s.lnsr.is_some() && s.gradient_checkpointing == Some(true) {
         return refuse(
             "gradient_checkpointing",
-            "cannot work with `lnsr`, whose two passes are compared layer by layer while both are kept",
+            "cannot work with `lnsr`, whose gradient flows through two passes that are kept at once",
         );
     }
     if s.lora.is_some() {

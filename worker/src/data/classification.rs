@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use evenkeel_common::seed::{Key, Purpose, Stream};
+use evenkeel_common::text::Metric;
 use evenkeel_common::trial::{GeneratorConfig, SyntheticConfig};
 
 use super::{DataError, Dataset};
@@ -61,6 +62,8 @@ pub fn generate(config: &SyntheticConfig, key: &Key) -> Result<Dataset, DataErro
         y_train,
         x_test,
         y_test,
+        metric: Metric::Accuracy,
+        groups_test: None,
     })
 }
 

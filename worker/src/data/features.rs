@@ -3,6 +3,7 @@
 use evenkeel_common::grid::test_rows;
 use evenkeel_common::seed::{Key, Purpose};
 use evenkeel_common::table::FeatureTable;
+use evenkeel_common::text::Metric;
 use evenkeel_common::trial::FeaturesConfig;
 
 use super::{DataError, Dataset};
@@ -73,6 +74,8 @@ pub fn split(table: &FeatureTable, config: &FeaturesConfig, key: &Key) -> Result
         y_train: labels(&train),
         x_test: inputs(&test),
         y_test: labels(&test),
+        metric: Metric::Accuracy,
+        groups_test: None,
     })
 }
 

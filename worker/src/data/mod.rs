@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use evenkeel_common::seed::{Key, Purpose};
 use evenkeel_common::table::FeatureTable;
-use evenkeel_common::text::TextData;
+use evenkeel_common::text::{Metric, TextData};
 use evenkeel_common::trial::{
     DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, PretrainedConfig, SyntheticConfig,
     TextConfig,
@@ -112,6 +112,10 @@ pub struct Dataset {
     pub x_test: Vec<f32>,
     /// Test classes, [m].
     pub y_test: Vec<u32>,
+    /// What is scored.
+    pub metric: Metric,
+    /// Which test samples belong together, where any do, [m].
+    pub groups_test: Option<Vec<u32>>,
 }
 
 impl Dataset {
@@ -204,5 +208,7 @@ fn both_sets(
         y_train,
         x_test,
         y_test,
+        metric: Metric::Accuracy,
+        groups_test: None,
     }
 }

@@ -1,6 +1,7 @@
 //! From trained weights to a trial's outcome, in f64.
 
 use evenkeel_common::results::{CurvePoint, Measures, Status, TrialOutcome};
+use evenkeel_common::text::Metric;
 use evenkeel_common::trial::Trial;
 
 use super::margin::HardMargin;
@@ -224,8 +225,12 @@ fn measure(planned: &TrialPlan, all: &[Vec<f64>], yard: &Yardstick<'_>) -> (Meas
     };
     let tested = !data.y_test.is_empty();
     let accuracy = tested.then_some(test.accuracy);
+    let score = match data.metric {
+        Metric::Accuracy => accuracy,
+        metric => metric.score(&data.y_test, &test.classes, data.groups_test.as_deref(), data.classes),
+    };
     let mut measures = Measures {
-        score: accuracy,
+        score,
         accuracy,
         train_accuracy: Some(train.accuracy),
         train_loss: Some(train.loss),

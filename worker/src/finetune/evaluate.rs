@@ -1,6 +1,6 @@
 //! What a model says of examples.
 
-use evenkeel_common::text::Metric;
+use evenkeel_common::text::accuracy;
 use tch::{Kind, Tensor};
 
 use super::forward::Forward;
@@ -50,17 +50,14 @@ impl Seen {
     /// Share of right predictions; none for no examples.
     #[must_use]
     pub fn accuracy(&self) -> Option<f64> {
-        self.measure(Metric::Accuracy, 2)
+        accuracy(&self.labels, &self.classes)
     }
 
     /// The score by the trial's metric.
     #[must_use]
     pub fn score(&self, setup: &Setup<'_>) -> Option<f64> {
-        self.measure(setup.metric, setup.data.data.classes)
-    }
-
-    fn measure(&self, metric: Metric, classes: usize) -> Option<f64> {
-        metric.score(&self.labels, &self.classes, self.groups.as_deref(), classes)
+        let classes = setup.data.data.classes;
+        setup.metric.score(&self.labels, &self.classes, self.groups.as_deref(), classes)
     }
 }
 

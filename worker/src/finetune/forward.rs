@@ -8,7 +8,7 @@ use super::batches::{examples, inputs, tensors};
 use super::dropout::Masks;
 use super::prepared::{Encoder, Prepared};
 use crate::data::text::TokenExample;
-use crate::models::{self, Batch, Noise, Transformer};
+use crate::models::{Batch, Noise, Transformer};
 
 /// Noise on the output of a layer (LNSR).
 pub struct Perturbation {
@@ -20,13 +20,19 @@ pub struct Perturbation {
     pub noise: Stream,
 }
 
-/// Dropout from our own generator, so that masks depend on the trial and the step alone.
-struct Dropout(Masks);
+/// Dropout from our own generator, so that masks depend on the trial and the step alone; without masks nothing is dropped.
+/// A copy drops again what comes after the place where it was made.
+#[derive(Clone)]
+struct Position(Option<Masks>);
 
-impl Noise for Dropout {
+impl Noise for Position {
     fn dropout(&mut self, x: &Tensor, p: f64) -> Result<Tensor, TchError> {
-        let mask = self.0.f_mask(&x.size(), p)?.f_to_device(x.device())?.f_to_kind(x.kind())?;
-        x.f_mul(&mask)
+        let Some(masks) = &mut self.0 else { return Ok(x.shallow_clone()) };
+        x.f_mul(&masks.f_mask(&x.size(), p)?.f_to_device(x.device())?.f_to_kind(x.kind())?)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -58,11 +64,8 @@ impl<'a> Forward<'a> {
         Self { data, device, transformer: Transformer::new(config), pooling: encoder.pooling, masks }
     }
 
-    fn noise(&self) -> Box<dyn Noise> {
-        match &self.masks {
-            Some(masks) => Box::new(Dropout(masks.clone())),
-            None => Box::new(models::Quiet),
-        }
+    fn noise(&self) -> Position {
+        Position(self.masks.clone())
     }
 
     fn batch(&self, set: &[&TokenExample]) -> Result<(Batch, usize), TchError> {
@@ -84,24 +87,16 @@ impl<'a> Forward<'a> {
         let (batch, each) = self.batch(set)?;
         let finish = |pooled: Tensor| examples(&pooled.f_to_kind(Kind::Float)?, each);
         let Some(perturbation) = perturbation else {
-            let pooled = self.transformer.features(seen, &batch, self.pooling, &mut *self.noise())?;
+            let pooled = self.transformer.features(seen, &batch, self.pooling, &mut self.noise())?;
             return Ok((finish(pooled)?, None));
         };
         let layers = self.transformer.config().layers;
         let from = perturbation.layer.min(layers);
-        let mut below = self.masks.clone().map(Dropout);
-        let mut quiet = models::Quiet;
-        let mut hidden = {
-            let noise: &mut dyn Noise = match &mut below {
-                Some(dropout) => dropout,
-                None => &mut quiet,
-            };
-            let mut hidden = self.transformer.embed(seen, &batch, noise)?;
-            for layer in 0..from {
-                hidden = self.transformer.layer(seen, layer, &hidden, &batch, noise)?;
-            }
-            hidden
-        };
+        let mut below = self.noise();
+        let mut hidden = self.transformer.embed(seen, &batch, &mut below)?;
+        for layer in 0..from {
+            hidden = self.transformer.layer(seen, layer, &hidden, &batch, &mut below)?;
+        }
         let Perturbation { sigma, noise: mut stream, .. } = perturbation;
         let drawn: Vec<f32> = (0..hidden.numel()).map(|_| (sigma * stream.normal()) as f32).collect();
         let drawn = Tensor::f_from_slice(&drawn)?
@@ -109,19 +104,19 @@ impl<'a> Forward<'a> {
             .f_to_device(self.device)?
             .f_to_kind(hidden.kind())?;
         let mut noisy = hidden.f_add(&drawn)?;
-        // The masks of the layers above, twice from the same place.
-        let above = below.map(|dropout| dropout.0);
         for vectors in [&mut hidden, &mut noisy] {
-            let mut noise: Box<dyn Noise> = match &above {
-                Some(masks) => Box::new(Dropout(masks.clone())),
-                None => Box::new(models::Quiet),
-            };
-            for layer in from..layers {
-                *vectors = self.transformer.layer(seen, layer, vectors, &batch, &mut *noise)?;
+            // The masks of the layers above, twice from the same place.
+            let mut noise = below.clone();
+            for layer in from..layers.saturating_sub(1) {
+                *vectors = self.transformer.layer(seen, layer, vectors, &batch, &mut noise)?;
             }
+            // Noise after the last layer leaves only the pooling above it.
+            *vectors = match from < layers {
+                true => self.transformer.top(seen, vectors, &batch, self.pooling, &mut noise)?,
+                false => self.transformer.pool(seen, vectors, &batch, self.pooling)?,
+            };
         }
-        let pool = |hidden: &Tensor| finish(self.transformer.pool(seen, hidden, &batch, self.pooling)?);
-        Ok((pool(&hidden)?, Some(pool(&noisy)?)))
+        Ok((finish(hidden)?, Some(finish(noisy)?)))
     }
 
     /// Vectors of all tokens after the last layer [N, H].
@@ -129,7 +124,7 @@ impl<'a> Forward<'a> {
     /// # Errors
     /// When memory is short.
     pub fn tokens(&self, seen: &[Tensor], batch: &Batch) -> Result<Tensor, TchError> {
-        self.transformer.encode(seen, batch, &mut *self.noise())
+        self.transformer.encode(seen, batch, &mut self.noise())
     }
 
     /// The encoder.
@@ -153,49 +148,37 @@ impl<'a> Forward<'a> {
         loss: impl Fn(&Tensor) -> Result<(Tensor, f64), TchError>,
     ) -> Result<f64, TchError> {
         let (batch, each) = self.batch(set)?;
-        let layers = self.transformer.config().layers;
-        let mut masks = self.masks.clone().map(Dropout);
-        let mut quiet = models::Quiet;
-        // Input of each layer, and where its masks begin.
-        let mut kept: Vec<(Tensor, Option<Masks>)> = Vec::new();
-        let last = {
+        // The last layer is part of the top, which is computed once.
+        let below = self.transformer.config().layers.saturating_sub(1);
+        let mut noise = self.noise();
+        let mut kept: Vec<(Tensor, Position)> = Vec::new();
+        let mut hidden = {
             let _guard = tch::no_grad_guard();
-            let noise: &mut dyn Noise = match &mut masks {
-                Some(dropout) => dropout,
-                None => &mut quiet,
-            };
-            self.transformer.embed(seen, &batch, noise)?
+            self.transformer.embed(seen, &batch, &mut noise)?
         };
-        let mut hidden = last;
-        for layer in 0..layers {
+        for layer in 0..below {
             let _guard = tch::no_grad_guard();
-            kept.push((hidden.shallow_clone(), masks.as_ref().map(|dropout| dropout.0.clone())));
-            let noise: &mut dyn Noise = match &mut masks {
-                Some(dropout) => dropout,
-                None => &mut quiet,
-            };
-            hidden = self.transformer.layer(seen, layer, &hidden, &batch, noise)?;
+            kept.push((hidden.shallow_clone(), noise.clone()));
+            hidden = self.transformer.layer(seen, layer, &hidden, &batch, &mut noise)?;
         }
-        let top = hidden.f_detach()?.f_set_requires_grad(true)?;
-        let pooled = self.transformer.pool(seen, &top, &batch, self.pooling)?;
+        let leaf = |hidden: &Tensor| hidden.f_detach()?.f_set_requires_grad(true);
+        let top = leaf(&hidden)?;
+        let pooled = self.transformer.top(seen, &top, &batch, self.pooling, &mut noise)?;
         let (value, reported) = loss(&examples(&pooled.f_to_kind(Kind::Float)?, each)?)?;
         value.f_backward()?;
         let mut gradient = top.grad();
-        let again = |masks: Option<Masks>| -> Box<dyn Noise> {
-            match masks {
-                Some(masks) => Box::new(Dropout(masks)),
-                None => Box::new(models::Quiet),
-            }
-        };
-        for layer in (0..layers).rev() {
-            let Some((input, masks)) = kept.pop() else { break };
-            let input = input.f_detach()?.f_set_requires_grad(true)?;
-            let output = self.transformer.layer(seen, layer, &input, &batch, &mut *again(masks))?;
+        for layer in (0..below).rev() {
+            let Some((input, mut noise)) = kept.pop() else { break };
+            let input = leaf(&input)?;
+            let output = self.transformer.layer(seen, layer, &input, &batch, &mut noise)?;
             output.f_mul(&gradient)?.f_sum(Kind::Float)?.f_backward()?;
             gradient = input.grad();
         }
-        let embedded = self.transformer.embed(seen, &batch, &mut *self.noise())?;
-        embedded.f_mul(&gradient)?.f_sum(Kind::Float)?.f_backward()?;
+        let embedded = self.transformer.embed(seen, &batch, &mut self.noise())?;
+        // Frozen under adapters.
+        if embedded.requires_grad() {
+            embedded.f_mul(&gradient)?.f_sum(Kind::Float)?.f_backward()?;
+        }
         Ok(reported)
     }
 }

@@ -45,6 +45,7 @@ use self::run::{Seeds, Setup};
 use crate::data::{Dataset, Inputs};
 use crate::device::Device;
 use crate::engine::{EngineError, PackWatch};
+use crate::models::Family;
 
 /// Datasets in tokens that are kept.
 const KEPT_DATASETS: usize = 4;
@@ -185,6 +186,8 @@ impl FinetuneEngine {
             y_train: data.train.iter().map(|example| example.label).collect(),
             x_test: encode(&data.test)?,
             y_test: data.test.iter().map(|example| example.label).collect(),
+            metric: text.metric,
+            groups_test: data.test.iter().map(|example| example.group).collect(),
         })
     }
 }
@@ -218,6 +221,12 @@ fn left_out(trial: &Trial, key: &Key, n: usize, kept: &[usize]) -> Vec<usize> {
 /// What a strategy says of layers has to fit the encoder.
 fn check_layers(trial: &Trial, encoder: &Encoder) -> Result<(), EngineError> {
     let Some(full) = &trial.strategy.full else { return Ok(()) };
+    if full.gradient_checkpointing && encoder.config.family == Family::Albert {
+        return Err(EngineError::Data(format!(
+            "strategy {}: gradient_checkpointing computes layers one by one, but those of ALBERT share their weights",
+            trial.strategy.name
+        )));
+    }
     let layers = encoder.config.layers;
     let asked = [("lnsr.layer", full.lnsr.map(|lnsr| lnsr.layer)), ("reinit.layers", full.reinit)];
     for (field, asked) in asked {

@@ -4,6 +4,8 @@
 //! The softmax runs over the tokens that occur in the dataset, not over the whole vocabulary: tokens that no text uses are
 //! no candidates. That is what makes the phase as cheap as fine-tuning.
 
+use std::collections::BTreeSet;
+
 use evenkeel_common::seed::Purpose;
 use tch::{Kind, Tensor};
 
@@ -22,7 +24,7 @@ pub struct MaskedTokens {
     mask: i64,
     /// Places of the head's tensors among the weights: dense weight and bias, norm weight and bias, bias.
     head: [usize; 5],
-    /// Tokens that are part of a text.
+    /// Tokens of the training texts, one of which replaces a token at random.
     candidates: Vec<u32>,
 }
 
@@ -71,8 +73,9 @@ impl MaskedTokens {
         for ((place, name), tensor) in head.iter_mut().zip(names).zip(tensors) {
             *place = weights.push_head(&format!("masked_tokens.{name}"), tensor);
         }
-        let candidates = (0..).zip(&data.special).filter(|(_, special)| !**special).map(|(id, _)| id);
-        Ok(Self { share, mask, head, candidates: candidates.collect() })
+        let trained = data.data.train.iter().flat_map(|example| &example.inputs).flat_map(|input| &input.ids);
+        let candidates: BTreeSet<u32> = trained.copied().filter(|id| !is_special(data, *id)).collect();
+        Ok(Self { share, mask, head, candidates: candidates.into_iter().collect() })
     }
 
     /// Adds the gradient of a part of a batch; gives its mean loss. `counted` examples of the whole batch count.

@@ -327,6 +327,10 @@ impl<'a> Run<'a> {
         if self.diverged || !tuning {
             return Ok(None);
         }
+        // Nobody looks at the curve of a refit.
+        if self.left_out.is_some() && !self.watches_validation() {
+            return Ok(None);
+        }
         let every = self.setup.full.evaluation_steps(self.steps());
         if self.step.is_multiple_of(every) || self.step >= self.steps() {
             return self.point().map(Some);
@@ -490,8 +494,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Child-Tuning_D (Xu et al. 2021, eq. 6–8): 1 for the share of the layers' weights with the greatest mean squared
-    /// gradient over the batches of an epoch, 0 for the others.
+    /// Child-Tuning_D (Xu et al. 2021, eq. 6–8): 1 for the share of the layers' weights with the greatest squared
+    /// gradients, summed over the batches of an epoch, 0 for the others.
     fn fisher_masks(&mut self, share: f64) -> Result<Vec<Option<Tensor>>, EngineError> {
         let in_layer = |part: &super::weights::Part| matches!(part.place, Place::Layer(_)) && part.trained;
         let mut sums: BTreeMap<usize, Tensor> = BTreeMap::new();
@@ -503,7 +507,10 @@ impl<'a> Run<'a> {
                 continue;
             }
             let leaves = self.weights.leaves()?;
-            self.tuning_loss(&leaves, batch, counted)?;
+            let parts = self.setup.full.accumulation.max(1) as usize;
+            for part in batch.chunks(batch.len().div_ceil(parts).max(1)) {
+                self.tuning_loss(&leaves, part, counted)?;
+            }
             for (at, leaf) in leaves.iter().enumerate() {
                 let gradient = leaf.grad();
                 if in_layer(&self.weights.parts[at]) && gradient.defined() {
@@ -539,13 +546,19 @@ impl<'a> Run<'a> {
         Ok(masks)
     }
 
+    /// Whether training depends on the validation score: evaluating it costs time.
+    fn watches_validation(&self) -> bool {
+        self.setup.full.select == Select::Best || self.setup.full.patience.is_some()
+    }
+
     /// Evaluates, and remembers the weights where they are the best yet.
     fn point(&mut self) -> Result<Point, EngineError> {
         let setup = self.setup;
-        let test = self.evaluate(&setup.data.data.test)?;
-        // The validation set costs time, and during training only these two look at it.
-        let watched = setup.full.select == Select::Best || setup.full.patience.is_some();
-        let validation = match watched && !setup.data.data.validation.is_empty() {
+        let test = match self.left_out {
+            None => self.evaluate(&setup.data.data.test)?,
+            Some(_) => Seen::default(),
+        };
+        let validation = match self.watches_validation() && !setup.data.data.validation.is_empty() {
             true => self.evaluate(&setup.data.data.validation)?.score(setup).unwrap_or(f64::NAN),
             false => f64::NAN,
         };
@@ -558,7 +571,7 @@ impl<'a> Run<'a> {
         };
         self.losses = (0.0, 0.0);
         self.curve.push(point);
-        self.diverged |= !point.eval_loss.is_finite() && !setup.data.data.test.is_empty();
+        self.diverged |= !point.eval_loss.is_finite();
         let rises = self.best.as_ref().is_none_or(|best| validation > best.score);
         if rises && validation.is_finite() {
             self.stale = 0;

@@ -150,15 +150,30 @@ impl Transformer {
         pooling: Pooling,
         noise: &mut dyn Noise,
     ) -> Result<Tensor, TchError> {
-        if pooling == Pooling::Mean {
-            return self.pool(p, &self.encode(p, batch, noise)?, batch, pooling);
-        }
-        let last = self.config.layers.saturating_sub(1);
         let mut hidden = self.embed(p, batch, noise)?;
-        for i in 0..last {
+        for i in 0..self.config.layers.saturating_sub(1) {
             hidden = self.layer(p, i, &hidden, batch, noise)?;
         }
-        let first = self.layer_for(Queries::First, p, last, &hidden, batch, noise)?;
+        self.top(p, &hidden, batch, pooling, noise)
+    }
+
+    /// What the last layer reads, [N, H], to one vector a sequence, [B, H]: that layer and pooling.
+    ///
+    /// # Errors
+    /// When libtorch fails, or there is no pooler among the parameters where one is asked for.
+    pub fn top(
+        &self,
+        p: &[Tensor],
+        hidden: &Tensor,
+        batch: &Batch,
+        pooling: Pooling,
+        noise: &mut dyn Noise,
+    ) -> Result<Tensor, TchError> {
+        let last = self.config.layers.saturating_sub(1);
+        if pooling == Pooling::Mean {
+            return batch.mean(&self.layer(p, last, hidden, batch, noise)?);
+        }
+        let first = self.layer_for(Queries::First, p, last, hidden, batch, noise)?;
         if pooling == Pooling::Pooler { self.pooler(p, &first) } else { Ok(first) }
     }
 
