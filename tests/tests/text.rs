@@ -64,6 +64,20 @@ fn head_and_full_tuning_of_one_encoder_run_side_by_side_and_again_to_the_same_bi
         }
         assert_eq!(at("surt_distance") != "null", *strategy == "mmr");
     }
+    let dataset = "text: {path: texts.csv, text: text, label: label, test_fraction: 0.25, max_length: 64}";
+    let scored = SPEC.replace(dataset, &dataset.replace("max_length: 64", "metric: matthews"));
+    fs::write(dir.path().join("scored.yaml"), scored.replace("name: texts", "name: scored")).expect("write");
+    let (spec, out) = (text(&dir.path().join("scored.yaml")), dir.path().join("scored"));
+    assert!(run(["run", &spec, "--out", &text(&out)]).expect("run").status.success());
+    let scored = Rows::read(&out.join("results.parquet")).expect("results");
+    assert!(scored.column("metric").iter().all(|metric| *metric == "matthews"));
+    assert!(
+        scored
+            .column("score")
+            .iter()
+            .zip(scored.column("accuracy"))
+            .all(|(score, accuracy)| *score != accuracy)
+    );
     let curves = Rows::read(&outs[0].join("curves.parquet")).expect("curves");
     assert!(curves.rows.len() > 20, "{}", curves.rows.len());
     assert_eq!(Rows::read(&outs[0].join("predictions.parquet")).expect("predictions").rows.len(), 6);

@@ -61,10 +61,9 @@ impl Artifacts {
     /// Keeps features under a content hash.
     pub fn keep_features(&self, key: &str, bytes: Bytes) {
         self.keep_in_folder(key, &bytes);
-        if let (Some(store), Some(runtime)) = (&self.store, &self.runtime) {
-            if let Err(error) = runtime.block_on(store.create_if_absent(&format!("features/{key}"), bytes)) {
-                tracing::warn!(%error, "features cannot be kept in the store");
-            }
+        let (Some(store), Some(runtime)) = (&self.store, &self.runtime) else { return };
+        if let Err(error) = runtime.block_on(store.create_if_absent(&format!("features/{key}"), bytes)) {
+            tracing::warn!(%error, "features cannot be kept in the store");
         }
     }
 

@@ -362,6 +362,19 @@ fn memory_savers_change_nothing_but_rounding() {
         assert!((a - b).abs() < most * a, "{name}: {a} and {b}");
     };
     close(&outcome(FullConfig { gradient_checkpointing: true, ..full() }), "gradient checkpointing", 1e-4);
+    // Where only first tokens are read, the last layer computes and drops no others, on either way.
+    let first_tokens = |full: FullConfig| {
+        let mut trial = trial(full);
+        if let ModelConfig::Huggingface(model) = &mut trial.model {
+            model.pooling = Pooling::Pooler;
+        }
+        run(&trial).measures.weight_distance.unwrap()
+    };
+    for lora in [None, Some((2, 4.0))] {
+        let a = first_tokens(FullConfig { lora, ..full() });
+        let b = first_tokens(FullConfig { lora, gradient_checkpointing: true, ..full() });
+        assert!((a - b).abs() < 1e-4 * a, "first tokens, {lora:?}: {a} and {b}");
+    }
     let undropped = outcome(FullConfig { dropout: Some(0.0), ..full() });
     let parts = outcome(FullConfig { dropout: Some(0.0), accumulation: 4, ..full() });
     let (a, b) = (undropped.measures.weight_distance.unwrap(), parts.measures.weight_distance.unwrap());

@@ -3,9 +3,7 @@
 
 use evenkeel_common::spec::Schedule;
 use evenkeel_worker::finetune::dropout::{Masks, kept_share};
-use evenkeel_worker::finetune::optimizer::{
-    Moments, Rule, Step, clip_factor, decay_all, squared_norm, update, update_rows,
-};
+use evenkeel_worker::finetune::optimizer::{Moments, Rule, Step, clip_factor, squared_norm, update};
 use evenkeel_worker::finetune::schedule::rate;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -133,40 +131,6 @@ fn the_bits_of_a_weight_do_not_depend_on_its_neighbours() {
 }
 
 #[test]
-fn updating_rows_is_updating_the_table_when_the_other_rows_never_had_a_gradient() {
-    let (table, width) = (40, 19);
-    for kind in [Kind::Float, Kind::Double] {
-        for (rule, weight_decay) in
-            [(ADAMW, 0.0), (ADAMW, 0.1), (MOMENTUM, 0.0), (Rule::Sgd { momentum: 0.0 }, 0.0)]
-        {
-            let mut dense = noise(&[table, width], 1).to_kind(kind);
-            let mut sparse = dense.copy();
-            let mut dense_moments = Moments::zeros(&rule, &dense).unwrap();
-            let mut sparse_moments = Moments::zeros(&rule, &sparse).unwrap();
-            let mut touched: Vec<i64> = Vec::new();
-            for (t, batch) in [vec![7, 3, 39], vec![3, 0], vec![], vec![12, 7, 0]].into_iter().enumerate() {
-                let gradient = noise(&[table, width], 10 + t as u32).to_kind(kind);
-                let mut only_batch = Tensor::zeros([table, width], (kind, Device::Cpu));
-                let index = Tensor::from_slice(&batch).to_kind(Kind::Int64);
-                let _ = only_batch.index_copy_(0, &index, &gradient.index_select(0, &index));
-                for row in batch {
-                    if !touched.contains(&row) {
-                        touched.push(row);
-                    }
-                }
-                let now = step(t as u64 + 1, weight_decay);
-                update(&rule, &now, &mut dense, &only_batch, &mut dense_moments, None).unwrap();
-                decay_all(&now, &mut sparse).unwrap();
-                let listed = only_batch.index_select(0, &Tensor::from_slice(&touched));
-                let now = Step { weight_decay: 0.0, ..now };
-                update_rows(&rule, &now, &mut sparse, &touched, &listed, &mut sparse_moments).unwrap();
-                assert_eq!(values(&dense), values(&sparse), "{rule:?} {weight_decay}");
-            }
-        }
-    }
-}
-
-#[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let start = noise(&[4, 3], 1);
     let mut weights = start.copy();
@@ -177,9 +141,6 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     assert!(update(&ADAMW, &now, &mut weights, &Tensor::new(), &mut moments, None).is_err());
     assert!(update(&MOMENTUM, &now, &mut weights, &start, &mut moments, None).is_err());
     assert!(update(&ADAMW, &now, &mut weights, &start, &mut moments, Some(&gradient)).is_err());
-    for rows in [&[0][..], &[1, 1], &[0, 4], &[-1, 2]] {
-        assert!(update_rows(&ADAMW, &now, &mut weights, rows, &gradient, &mut moments).is_err(), "{rows:?}");
-    }
     assert_eq!(bits(&weights), bits(&start));
 }
 

@@ -1,7 +1,7 @@
 //! `make bench`: rates of the engine and of dispatch, as ratios taken in one run. Prints Markdown for docs/benchmarks.md.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ fn main() -> anyhow::Result<()> {
     println!("Machine: {}, {} cores.\n", cpu_model(), std::thread::available_parallelism()?);
     if wanted("engine") {
         engine()?;
+    }
+    if wanted("finetune") {
+        finetune()?;
     }
     if wanted("dispatch") {
         dispatch()?;
@@ -72,6 +75,78 @@ fn engine() -> anyhow::Result<()> {
     }
     println!();
     Ok(())
+}
+
+/// Full fine-tuning of MiniLM beside PyTorch and transformers, on the same texts, in turns.
+fn finetune() -> anyhow::Result<()> {
+    const SAMPLES: &str = "1000";
+    const STEPS: &str = "60";
+    const RUNS: usize = 3;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let data = root.join(".deps/data");
+    if !data.join("minilm/model.safetensors").exists() {
+        println!("### Full fine-tuning\n\nNot measured: `make data` fetches texts and encoder.\n");
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let python = python_with(dir.path(), &["torch==2.11.0", "transformers==5.23.0"]);
+    let ours = |buckets: &str, precision: &str| {
+        let mut command = Command::new(program("evenkeel-worker"));
+        command.arg("bench-finetune").arg(&data).args([SAMPLES, STEPS, buckets, precision]);
+        json_of(&mut command)
+    };
+    let mut found: [Vec<Value>; 4] = Default::default();
+    for _ in 0..RUNS {
+        found[0].push(ours("buckets", "fp32")?);
+        found[1].push(ours("plain", "fp32")?);
+        found[2].push(ours("buckets", "bf16")?);
+        if let Ok(python) = &python {
+            let mut command = Command::new(python);
+            command.arg(root.join("scripts/bench_transformers.py")).arg(&data).args([SAMPLES, STEPS]);
+            found[3].push(json_of(command.env("HF_HUB_OFFLINE", "1"))?);
+        }
+    }
+    println!("### Full fine-tuning\n");
+    println!(
+        "MiniLM (6 layers, 384 features) on {SAMPLES} film reviews, 16 examples a step, AdamW with clipping and the model's \
+         dropout, one thread; {STEPS} steps, medians of {RUNS} runs taken in turns. The rival pads each step to its longest \
+         text, as transformers' collator does.\n"
+    );
+    println!("| | steps/s | examples/s | beside PyTorch | peak memory |");
+    println!("|---|--:|--:|--:|--:|");
+    let middle = |runs: &[Value], key: &str| {
+        median(&mut runs.iter().map(|run| run[key].as_f64().unwrap_or(f64::NAN)).collect::<Vec<_>>())
+    };
+    let rival = middle(&found[3], "steps_per_s");
+    let names = [
+        "Evenkeel",
+        "Evenkeel, batches in random order",
+        "Evenkeel, bf16",
+        "PyTorch 2.11 + transformers 5.23",
+    ];
+    for (name, runs) in names.iter().zip(&found).filter(|(_, runs)| !runs.is_empty()) {
+        let rate = middle(runs, "steps_per_s");
+        println!(
+            "| {name} | {rate:.2} | {:.1} | **{:.2}** | {:.0} MB |",
+            middle(runs, "examples_per_s"),
+            rate / rival,
+            middle(runs, "peak_mb"),
+        );
+    }
+    if let Err(error) = python {
+        println!("\nPyTorch and transformers could not be measured beside it: {error:#}");
+    }
+    println!();
+    Ok(())
+}
+
+/// Runs a command that prints one JSON object.
+fn json_of(command: &mut Command) -> anyhow::Result<Value> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", printed(&output));
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON"))
 }
 
 /// Ten million trials of zero steps on tiny datasets: nothing but scheduling, transport and durable accounting.
@@ -128,8 +203,16 @@ fn dispatch() -> anyhow::Result<()> {
 
 fn dask_rate() -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
-    let venv = dir.path().join("venv");
-    let step = |command: &mut Command| -> anyhow::Result<Vec<u8>> {
+    let python = python_with(dir.path(), &["distributed==2025.11.0"])?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bench_dask.py");
+    let output = Command::new(python).arg(script).stdin(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().parse()?)
+}
+
+/// The Python of a new environment with these packages.
+fn python_with(dir: &Path, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let venv = dir.join("venv");
+    let step = |command: &mut Command| -> anyhow::Result<()> {
         let output = command.stdin(Stdio::null()).output()?;
         if !output.status.success() {
             bail!(
@@ -137,13 +220,11 @@ fn dask_rate() -> anyhow::Result<f64> {
                 String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
             );
         }
-        Ok(output.stdout)
+        Ok(())
     };
     step(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    step(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "distributed==2025.11.0"]))?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bench_dask.py");
-    let printed = step(Command::new(venv.join("bin/python")).arg(script))?;
-    Ok(String::from_utf8_lossy(&printed).trim().parse()?)
+    step(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(packages))?;
+    Ok(venv.join("bin/python"))
 }
 
 fn plan() -> anyhow::Result<()> {

@@ -95,86 +95,10 @@ pub fn update(
     if let Some(memory) = Memory::of(weights, gradient, moments, mask) {
         // SAFETY: `Memory::of` gives non-null, aligned, contiguous f32 memory of that many initialised elements, where what
         // is written overlaps nothing else; the tensors keep it alive and the caller touches them from no other thread.
-        unsafe { memory.update(&formula, 0, 0, memory.elements) };
+        unsafe { memory.update(&formula) };
         return Ok(());
     }
     tch::no_grad(|| formula.update_tensors(weights, gradient, moments, mask))
-}
-
-/// One step on some rows of a table [V, H] (word embeddings), from their gradient [rows, H]; the rest of the table is not
-/// touched, nor read.
-///
-/// This is the step of [`update`] on the whole table, bit for bit, when
-/// - every row that is not listed has gradient 0 and moments 0: list each row that ever had a gradient, with gradient 0
-///   in steps where it has none; and
-/// - nothing decays (`weight_decay` = 0), or, for AdamW, [`decay_all`] went before and this step's `weight_decay` is 0.
-///   A decay given here reaches the listed rows alone.
-///
-/// For a zero gradient and zero moments both rules then change nothing: AdamW adds 0/(0 + ε) with ε > 0, SGD 0. SGD
-/// with weight decay puts λw into the momentum of every row: use [`update`] there.
-///
-/// # Errors
-/// When shapes do not fit, a row is not in the table or listed twice, the gradient is undefined or the moments are
-/// another rule's, and when libtorch fails.
-pub fn update_rows(
-    rule: &Rule,
-    step: &Step,
-    weights: &mut Tensor,
-    rows: &[i64],
-    gradient: &Tensor,
-    moments: &mut Moments,
-) -> Result<(), TchError> {
-    check_moments(rule, weights, moments)?;
-    let [table, width] = weights.size()[..] else {
-        return Err(TchError::Shape(format!("a table has two dimensions, not {:?}", weights.size())));
-    };
-    check_shape("gradient", gradient, &[rows.len() as i64, width])?;
-    check_rows(rows, table)?;
-    let formula = Formula::new(rule, step);
-    if let Some(memory) = Memory::of(weights, gradient, moments, None) {
-        let width = width as usize;
-        for (i, &row) in rows.iter().enumerate() {
-            // SAFETY: as in `update`; `check_rows` and `check_shape` keep row `row` of the table and row `i` of the
-            // gradient within their memory.
-            unsafe { memory.update(&formula, row as usize * width, i * width, width) };
-        }
-        return Ok(());
-    }
-    tch::no_grad(|| {
-        let index = Tensor::from_slice(rows).f_to_device(weights.device())?;
-        let take = |table: &Tensor| table.f_index_select(0, &index);
-        let mut part = take(weights)?;
-        let mut part_moments = Moments {
-            m: moments.m.as_ref().map(take).transpose()?,
-            v: moments.v.as_ref().map(take).transpose()?,
-        };
-        formula.update_tensors(&mut part, gradient, &mut part_moments, None)?;
-        let _ = weights.f_index_copy_(0, &index, &part)?;
-        for (table, part) in [(&mut moments.m, &part_moments.m), (&mut moments.v, &part_moments.v)] {
-            if let (Some(table), Some(part)) = (table, part) {
-                let _ = table.f_index_copy_(0, &index, part)?;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// The weight decay of AdamW alone, w ← w − ηλw: what goes before [`update_rows`] for a table that decays.
-///
-/// # Errors
-/// When libtorch fails.
-pub fn decay_all(step: &Step, weights: &mut Tensor) -> Result<(), TchError> {
-    let decay = step.learning_rate * step.weight_decay;
-    if decay == 0.0 {
-        return Ok(());
-    }
-    if let Some((start, elements)) = cpu_memory(weights) {
-        // SAFETY: `cpu_memory` gives the tensor's non-null, aligned, contiguous f32 memory of that many initialised
-        // elements; the tensor keeps it alive, and the caller touches it from no other thread.
-        decay_kernel(unsafe { std::slice::from_raw_parts_mut(start, elements) }, decay as f32);
-        return Ok(());
-    }
-    tch::no_grad(|| decay_tensor(weights, decay))
 }
 
 /// Sum of the squares of all elements, for the norm of a gradient. Not finite as soon as an element is NaN or infinite.
@@ -198,7 +122,7 @@ pub fn f_squared_norm(tensors: &[Tensor]) -> Result<f64, TchError> {
     for tensor in tensors {
         if let Some((start, elements)) = cpu_memory(tensor) {
             let mut part = 0.0;
-            // SAFETY: as in `decay_all`, only read.
+            // SAFETY: as in `update`, only read.
             squared_norm_kernel(unsafe { std::slice::from_raw_parts(start, elements) }, &mut part);
             sum += part;
         } else if tensor.numel() > 0 {
@@ -253,22 +177,6 @@ fn check_moments(rule: &Rule, weights: &Tensor, moments: &Moments) -> Result<(),
     Ok(())
 }
 
-/// That rows are in the table, each once: both ways to update them rely on that.
-fn check_rows(rows: &[i64], table: i64) -> Result<(), TchError> {
-    if let Some(row) = rows.iter().find(|row| !(0..table).contains(*row)) {
-        return Err(TchError::Shape(format!("row {row} of a table of {table}")));
-    }
-    if rows.is_sorted_by(|a, b| a < b) {
-        return Ok(());
-    }
-    let mut sorted = rows.to_vec();
-    sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(TchError::Shape(format!("row {} is listed twice", pair[0]))),
-        None => Ok(()),
-    }
-}
-
 /// Start and length of a tensor that the kernels can work on.
 fn cpu_memory(tensor: &Tensor) -> Option<(*mut f32, usize)> {
     if tensor.device() != Device::Cpu || tensor.kind() != Kind::Float || tensor.is_sparse() {
@@ -321,21 +229,21 @@ impl Memory {
         })
     }
 
-    /// Updates `elements` weights from number `at` on with the gradient from number `gradient_at` on.
+    /// Updates the weights.
     ///
     /// # Safety
-    /// These elements must be within the memory, which must be alive, and nothing else may access it meanwhile.
-    unsafe fn update(&self, formula: &Formula, at: usize, gradient_at: usize, elements: usize) {
+    /// The memory must be alive, and nothing else may access it meanwhile.
+    unsafe fn update(&self, formula: &Formula) {
         // SAFETY: as the caller says; the areas are apart from each other, so that no two slices overlap of which one is
         // written.
         let (w, m, v, g, mask) = unsafe {
-            let slice = |start: *mut f32| std::slice::from_raw_parts_mut(start.add(at), elements);
+            let slice = |start: *mut f32| std::slice::from_raw_parts_mut(start, self.elements);
             (
                 slice(self.weights),
                 self.m.map(slice),
                 self.v.map(slice),
-                std::slice::from_raw_parts(self.gradient.add(gradient_at), elements),
-                self.mask.map(|mask| std::slice::from_raw_parts(mask.add(at), elements)),
+                std::slice::from_raw_parts(self.gradient, self.elements),
+                self.mask.map(|mask| std::slice::from_raw_parts(mask, self.elements)),
             )
         };
         match (formula, m, v) {
@@ -500,7 +408,7 @@ fn adamw_body<const FUSED: bool>(
         *m = fma::<FUSED>(first, g - *m, *m);
         *v = fma::<FUSED>(second * g, g, beta2 * *v);
         let ratio = *m / fma::<FUSED>(v.sqrt(), root, epsilon);
-        // Rounded between decay and step, as PyTorch does: `decay_all` and a step without decay make the same bits.
+        // Rounded between decay and step, as PyTorch does.
         let decayed = fma::<FUSED>(-decay, *w, *w);
         *w = fma::<FUSED>(-size, ratio, decayed);
     };
@@ -550,17 +458,6 @@ fn descend_body<const FUSED: bool>(w: &mut [f32], g: &[f32], mask: Option<&[f32]
     match mask {
         None => weights.for_each(|(w, g)| one(w, scale * *g)),
         Some(mask) => weights.zip(mask).for_each(|((w, g), mask)| one(w, scale * *g * *mask)),
-    }
-}
-
-kernel! {
-    decay_kernel => decay_body(w: &mut [f32], decay: f32)
-}
-
-#[inline(always)]
-fn decay_body<const FUSED: bool>(w: &mut [f32], decay: f32) {
-    for w in w {
-        *w = fma::<FUSED>(-decay, *w, *w);
     }
 }
 

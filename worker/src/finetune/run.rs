@@ -395,10 +395,10 @@ impl<'a> Run<'a> {
                 Reduction::Sum => 1.0,
             };
             let mut loss = cross.f_mul_scalar(1.0 / (heads * counted as f64))?;
-            if let Some(alpha) = setup.full.mmr.filter(|alpha| *alpha > 0.0) {
-                if let Some(margin) = maximal_margin(features, &labels, &present, setup.data.data.classes)? {
-                    loss = loss.f_add(&margin.f_mul_scalar(alpha * share)?)?;
-                }
+            if let Some(alpha) = setup.full.mmr.filter(|alpha| *alpha > 0.0)
+                && let Some(margin) = maximal_margin(features, &labels, &present, setup.data.data.classes)?
+            {
+                loss = loss.f_add(&margin.f_mul_scalar(alpha * share)?)?;
             }
             if let (Some(lnsr), Some(noisy)) = (setup.full.lnsr, noisy) {
                 let penalty = noise_stability(features, noisy, &weights)?;
@@ -604,10 +604,10 @@ impl<'a> Run<'a> {
 
     /// Goes back to the best weights where the strategy asks for them. Called once, at the end.
     pub fn choose(&mut self) {
-        if self.setup.full.select == Select::Best {
-            if let Some(best) = self.best.take().filter(|best| !best.values.is_empty()) {
-                self.weights.values = best.values;
-            }
+        if self.setup.full.select == Select::Best
+            && let Some(best) = self.best.take().filter(|best| !best.values.is_empty())
+        {
+            self.weights.values = best.values;
         }
     }
 
