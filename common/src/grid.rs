@@ -10,12 +10,11 @@ use crate::spec::Spec;
 use crate::trial::{SweepSettings, Trial, trial_flops};
 
 mod resolve;
+mod strategy;
 
 pub use resolve::{TextSplit, dataset_name, model_name, test_rows, text_split};
-use resolve::{
-    check_samples, cost_classes, dataset_points, resolve_dataset, resolve_model, resolve_strategy,
-    shape_classes, strategy_points,
-};
+use resolve::{check_samples, dataset_points, resolve_dataset, resolve_model, shape_classes};
+use strategy::{cost_classes, resolve_strategy, strategy_points};
 
 /// A grid that cannot be built.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

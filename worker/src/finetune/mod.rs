@@ -9,7 +9,7 @@
 //! | [`losses`] | cross-entropy over heads, regularisers |
 //! | [`relearn`] | masked tokens (SURT) |
 //! | [`optimizer`], [`schedule`], [`dropout`] | steps, their sizes, masks |
-//! | [`run`] | one training run, step by step |
+//! | [`run`], `step`, `initial` | one training run: its phases; a step; weights that are drawn |
 //! | [`evaluate`] | what a model says of examples |
 //! | [`trial`] | the model, its refits, what is reported |
 //! | [`checkpoint`] | a trial as bytes, and back |
@@ -23,12 +23,14 @@ pub mod checkpoint;
 pub mod dropout;
 pub mod evaluate;
 pub mod forward;
+mod initial;
 pub mod losses;
 pub mod optimizer;
 pub mod prepared;
 pub mod relearn;
 pub mod run;
 pub mod schedule;
+mod step;
 pub mod trial;
 pub mod weights;
 
