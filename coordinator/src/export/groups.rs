@@ -90,7 +90,7 @@ impl Open {
         match outcome.status {
             Status::Completed => {
                 group.completed += 1;
-                group.failed_runs.push(m.score, m.majority);
+                group.failed_runs.push(m.accuracy, m.majority);
             }
             Status::Diverged => {
                 group.diverged += 1;

@@ -223,7 +223,7 @@ impl Tally {
         match outcome.status {
             Status::Completed => {
                 line.completed += 1;
-                line.failed_runs.push(m.score, m.majority);
+                line.failed_runs.push(m.accuracy, m.majority);
             }
             Status::Diverged => {
                 line.diverged += 1;

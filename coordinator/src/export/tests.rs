@@ -190,7 +190,7 @@ fn a_group_has_the_statistics_of_its_completed_trials() {
         assert_eq!((*mean, *sd), (expected.map(|n| n.mean), expected.and_then(|n| n.sd)));
         let bad = |o: &&TrialOutcome| {
             o.status == Status::Diverged
-                || o.measures.score.is_some_and(|s| s <= o.measures.majority.unwrap_or(0.0))
+                || o.measures.accuracy.is_some_and(|s| s <= o.measures.majority.unwrap_or(0.0))
         };
         let judged = outcomes.iter().filter(|o| o.status != Status::Failed).count();
         assert_eq!(*rate, (judged > 0).then(|| outcomes.iter().filter(bad).count() as f64 / judged as f64));

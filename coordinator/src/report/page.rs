@@ -118,10 +118,10 @@ fn strategies(html: &mut String, summary: &Summary) {
     }
     let _ = writeln!(
         html,
-        "</tbody></table></div>\n<p class=\"small\">The score is the accuracy on the test set. A failed run diverged or \
-         scored no better than predicting the most frequent class. LOO (leave-one-out) distance: how far the direction of \
-         the trained head moves when one training point is left out, 0 (not at all) to 2 (reversed). Variance ratio: \
-         variance of the score over seeds relative to {}, both averaged over the same datasets.</p>",
+        "</tbody></table></div>\n<p class=\"small\">The score is each dataset's metric on the test set: accuracy, unless the \
+         dataset has another. A failed run diverged or was right no more often than predicting the most frequent class. LOO \
+         (leave-one-out) distance: how far training moves when one point is left out, for heads the direction of the \
+         weights, 0 (not at all) to 2 (reversed), for encoders the weights themselves. Variance ratio: variance of the score over seeds relative to {}, both averaged over the same datasets.</p>",
         escape(&summary.baseline)
     );
 }
