@@ -5,7 +5,7 @@
 //! anything runs: a missing label column, values that are no finite numbers, a class with one sample.
 
 mod csv;
-mod error;
+pub(crate) mod error;
 mod labels;
 mod npy;
 mod parquet;

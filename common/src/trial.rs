@@ -1,12 +1,16 @@
 //! One trial, resolved: plain values in place of axes, its id, and what it costs.
 
+mod cost;
+mod strategy;
+
 use serde::Serialize;
 
 use crate::id::{ContentHash, TrialId};
-use crate::spec::{
-    ChildMode, LeaveOneOut, Optimizer, Pooling, Precision, Reduction, Schedule, SeedControls, Select, Setting,
-};
+use crate::spec::{LeaveOneOut, Pooling};
 use crate::text::Metric;
+
+pub use cost::{refits, training_flops, trial_flops, tuning_flops};
+pub use strategy::{FullConfig, LnsrConfig, StrategyConfig, SurtConfig};
 
 /// A dataset with every axis resolved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -236,157 +240,6 @@ impl ModelConfig {
     }
 }
 
-/// A strategy with every axis resolved.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StrategyConfig {
-    /// Its name. Not part of the id: the same training under another name is the same trial.
-    #[serde(skip)]
-    pub name: String,
-    /// What is trained.
-    pub setting: Setting,
-    /// Steps t.
-    pub steps: u32,
-    /// Step size η.
-    pub learning_rate: f64,
-    /// Optimiser.
-    pub optimizer: Optimizer,
-    /// Momentum coefficient; 0 unless the optimiser is `momentum` or `sgd`.
-    pub momentum: f64,
-    /// λ of (λ/2)‖w‖², or AdamW's decoupled decay.
-    pub weight_decay: f64,
-    /// Whether there is a bias.
-    pub bias: bool,
-    /// Standard deviation of the initial weights.
-    pub init_std: f64,
-    /// Share of the training set left out by seed.
-    pub data_perturbation: f64,
-    /// Heads H of the Multi-Head Loss; 1 is plain training.
-    pub heads: u32,
-    /// How the heads' losses become one.
-    pub reduction: Reduction,
-    /// Steps recorded beside the last.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub checkpoints: Vec<u32>,
-    /// What the seed controls.
-    pub seed_controls: SeedControls,
-    /// What only full fine-tuning has.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub full: Option<FullConfig>,
-}
-
-/// The part of a strategy that only full fine-tuning has.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FullConfig {
-    /// Passes over the training set; none when `steps` says how long.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<u32>,
-    /// Examples of a step.
-    pub batch_size: u32,
-    /// Parts a step's examples are processed in.
-    pub accumulation: u32,
-    /// Course of the step size.
-    pub schedule: Schedule,
-    /// Share of the steps over which it rises.
-    pub warmup: f64,
-    /// Greatest norm of the gradient; 0 for any.
-    pub clip: f64,
-    /// Dropout probability in place of the model's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dropout: Option<f64>,
-    /// Number format of the passes.
-    pub precision: Precision,
-    /// Whether batches gather texts of similar length.
-    pub length_buckets: bool,
-    /// Whether layers are computed again on the way back: changes memory, not results, so it is not part of the id.
-    #[serde(skip)]
-    pub gradient_checkpointing: bool,
-    /// Steps between evaluations; a tenth of all if none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub evaluate_every: Option<u32>,
-    /// Which weights are the result.
-    pub select: Select,
-    /// Evaluations without a rise before the run ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub patience: Option<u32>,
-    /// α of the Maximal Margin Regularizer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mmr: Option<f64>,
-    /// Self Unsupervised Re-Training.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub surt: Option<SurtConfig>,
-    /// λ and λ_head of L2-SP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub l2_sp: Option<(f64, f64)>,
-    /// p of mixout.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mixout: Option<f64>,
-    /// Layerwise noise stability.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lnsr: Option<LnsrConfig>,
-    /// Child-Tuning: mode and p.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub child_tuning: Option<(ChildMode, f64)>,
-    /// Layers that start anew.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reinit: Option<u32>,
-    /// Factor of the step size from a layer to the one below.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub llrd: Option<f64>,
-    /// Rank and α of low-rank adapters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lora: Option<(u32, f64)>,
-}
-
-/// Self Unsupervised Re-Training.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct SurtConfig {
-    /// Passes over the training texts.
-    pub epochs: u32,
-    /// Peak step size.
-    pub learning_rate: f64,
-    /// Share of tokens to be guessed.
-    pub mask: f64,
-}
-
-/// Layerwise Noise Stability Regularization.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct LnsrConfig {
-    /// λ.
-    pub lambda: f64,
-    /// The layer after which noise is added; 0 is the embeddings.
-    pub layer: u32,
-    /// Standard deviation of the noise.
-    pub sigma: f64,
-}
-
-impl FullConfig {
-    /// Optimisation steps for n training rows; `steps` is what the strategy asks for when `epochs` does not.
-    #[must_use]
-    pub fn total_steps(&self, n: u32, steps: u32) -> u32 {
-        self.epochs.map_or(steps, |epochs| epochs.saturating_mul(n.div_ceil(self.batch_size.max(1)).max(1)))
-    }
-
-    /// Optimisation steps of the phase without labels.
-    #[must_use]
-    pub fn surt_steps(&self, n: u32) -> u32 {
-        self.surt.map_or(0, |surt| surt.epochs.saturating_mul(n.div_ceil(self.batch_size.max(1)).max(1)))
-    }
-
-    /// Steps between evaluations of a run of `total` steps.
-    #[must_use]
-    pub fn evaluation_steps(&self, total: u32) -> u32 {
-        self.evaluate_every.unwrap_or(total.div_ceil(10)).max(1)
-    }
-}
-
-impl StrategyConfig {
-    /// The canonical form, which ids and results hold.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
 /// What every trial of a sweep shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SweepSettings {
@@ -473,82 +326,3 @@ pub fn trial_id(dataset: &str, model: &str, strategy: &str, seed: u64, settings:
     let hash = ContentHash::of(&bytes).0;
     TrialId(std::array::from_fn(|i| hash[i]))
 }
-
-/// Number of refits a trial of n samples makes.
-#[must_use]
-pub fn refits(samples: u32, leave_one_out: Option<LeaveOneOut>) -> u32 {
-    match leave_one_out {
-        None => 0,
-        Some(LeaveOneOut::All) => samples,
-        Some(LeaveOneOut::Count(count)) => count.min(samples),
-    }
-}
-
-/// Operations of a trial: [`training_flops`] of a head, or [`tuning_flops`] of an encoder.
-#[must_use]
-pub fn trial_flops(
-    dataset: &DatasetConfig,
-    model: &ModelConfig,
-    strategy: &StrategyConfig,
-    leave_one_out: Option<LeaveOneOut>,
-) -> f64 {
-    let (n, d, classes) = dataset.shape();
-    match (model, dataset, &strategy.full) {
-        (ModelConfig::Huggingface(model), DatasetConfig::Text(text), Some(full)) => {
-            tuning_flops(text, model, full, strategy.steps, leave_one_out)
-        }
-        (ModelConfig::Huggingface(model), ..) => {
-            training_flops(n, model.hidden, classes, strategy, leave_one_out)
-        }
-        (ModelConfig::Identity, ..) => training_flops(n, d, classes, strategy, leave_one_out),
-    }
-}
-
-/// Operations of full fine-tuning: a token costs two operations a weight on the way forward and twice that on the way back,
-/// and attention 4·L·d a layer; evaluations go forward only. Texts are counted at their mean length.
-#[must_use]
-pub fn tuning_flops(
-    text: &TextConfig,
-    model: &PretrainedConfig,
-    full: &FullConfig,
-    steps: u32,
-    leave_one_out: Option<LeaveOneOut>,
-) -> f64 {
-    let tokens = f64::from(text.mean_tokens.min(text.max_length));
-    let forward = tokens
-        * (2.0 * model.layer_weights as f64
-            + 4.0 * tokens * f64::from(model.hidden) * f64::from(model.layers));
-    let total = full.total_steps(text.train_rows, steps);
-    let evaluations = f64::from(total.div_ceil(full.evaluation_steps(total)).max(1));
-    let batch = f64::from(full.batch_size);
-    let passes = if full.lnsr.is_some() { 2.0 } else { 1.0 };
-    let trained = 3.0 * passes * batch * f64::from(total);
-    let relearned = 3.0 * batch * f64::from(full.surt_steps(text.train_rows));
-    // Refits go through every phase, and are not evaluated.
-    let runs = 1.0 + f64::from(refits(text.train_rows, leave_one_out));
-    let evaluated = evaluations * f64::from(text.test_rows) + f64::from(text.train_rows);
-    BASE_FLOPS + forward * (runs * (relearned + trained) + evaluated)
-}
-
-/// Operations of a head: each step multiplies by X and by its transpose (4·n·d a column), or by the Gram
-/// matrix when that is smaller (2·n² a column); a head is one column for two classes and C columns for more.
-/// A constant stands for what a trial costs beside its steps.
-#[must_use]
-pub fn training_flops(
-    n: u32,
-    d: u32,
-    classes: u32,
-    strategy: &StrategyConfig,
-    leave_one_out: Option<LeaveOneOut>,
-) -> f64 {
-    let (n_f, d_f) = (f64::from(n), f64::from(d));
-    let columns = if classes == 2 { 1.0 } else { f64::from(classes) }
-        * f64::from(strategy.heads)
-        * (1.0 + f64::from(refits(n, leave_one_out)));
-    let gram = n < 2 * d && strategy.optimizer != Optimizer::Adam;
-    let step = if gram { 2.0 * n_f * n_f } else { 4.0 * n_f * d_f };
-    BASE_FLOPS + columns * (f64::from(strategy.steps) * step + 4.0 * n_f * d_f)
-}
-
-/// About 10 µs at 100 GFLOP/s: deriving ids, initial weights and metrics of one trial.
-const BASE_FLOPS: f64 = 1e6;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use evenkeel_common::encoder::EncoderConfig;
 use evenkeel_common::results::{Status, TrialOutcome};
 use evenkeel_common::spec::{
-    ChildMode, LeaveOneOut, Optimizer, Pooling, Precision, Reduction, Schedule, SeedControls, Select, Setting,
+    ChildMode, LeaveOneOut, Optimizer, Pooling, Precision, Reduction, SeedControls, Select,
 };
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::text::{Example, Examples, Metric, Segment, TextData};
@@ -144,30 +144,7 @@ impl PackWatch for Watch {
 }
 
 fn full() -> FullConfig {
-    FullConfig {
-        epochs: Some(2),
-        batch_size: 8,
-        accumulation: 1,
-        schedule: Schedule::Linear,
-        warmup: 0.1,
-        clip: 1.0,
-        dropout: None,
-        precision: Precision::Fp32,
-        length_buckets: true,
-        gradient_checkpointing: false,
-        evaluate_every: Some(4),
-        select: Select::Last,
-        patience: None,
-        mmr: None,
-        surt: None,
-        l2_sp: None,
-        mixout: None,
-        lnsr: None,
-        child_tuning: None,
-        reinit: None,
-        llrd: None,
-        lora: None,
-    }
+    FullConfig { epochs: Some(2), batch_size: 8, evaluate_every: Some(4), ..FullConfig::default() }
 }
 
 fn trial(full: FullConfig) -> Trial {
@@ -204,23 +181,7 @@ fn trial(full: FullConfig) -> Trial {
         dataset_name: "toy".to_owned(),
         model: ModelConfig::Huggingface(model),
         model_name: "toy".to_owned(),
-        strategy: StrategyConfig {
-            name: "s".to_owned(),
-            setting: Setting::Full,
-            steps: 0,
-            learning_rate: 3e-3,
-            optimizer: Optimizer::Adamw,
-            momentum: 0.0,
-            weight_decay: 0.01,
-            bias: true,
-            init_std: 0.02,
-            data_perturbation: 0.0,
-            heads: 1,
-            reduction: Reduction::Mean,
-            checkpoints: Vec::new(),
-            seed_controls: SeedControls::default(),
-            full: Some(full),
-        },
+        strategy: StrategyConfig { name: "s".to_owned(), ..StrategyConfig::full(0, 3e-3, full) },
         seed: 5,
         settings: SweepSettings {
             sweep_seed: 9,

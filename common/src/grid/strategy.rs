@@ -1,7 +1,7 @@
 //! From points of a strategy's axes to plain values.
 
 use super::resolve::{Digits, len_or_one, product};
-use crate::spec::{Axis, Optimizer, Precision, Schedule, Select, Setting, StrategySpec};
+use crate::spec::{Axis, Optimizer, Setting, StrategySpec};
 use crate::trial::{FullConfig, LnsrConfig, StrategyConfig, SurtConfig};
 
 /// Lengths of a strategy's axes, in the order [`resolve_strategy`] takes their digits.
@@ -79,19 +79,20 @@ pub(super) fn resolve_strategy(s: &StrategySpec, point: u64) -> StrategyConfig {
 }
 
 fn resolve_full(s: &StrategySpec, digits: &mut Digits) -> FullConfig {
+    let default = FullConfig::default();
     FullConfig {
         epochs: s.epochs.as_ref().map(|axis| digits.take(axis)),
-        batch_size: digits.take_or(&s.batch_size, 16),
-        accumulation: digits.take_or(&s.accumulation, 1),
-        schedule: digits.take_or(&s.schedule, Schedule::Linear),
-        warmup: digits.take_or(&s.warmup, 0.1),
-        clip: digits.take_or(&s.clip, 1.0),
+        batch_size: digits.take_or(&s.batch_size, default.batch_size),
+        accumulation: digits.take_or(&s.accumulation, default.accumulation),
+        schedule: digits.take_or(&s.schedule, default.schedule),
+        warmup: digits.take_or(&s.warmup, default.warmup),
+        clip: digits.take_or(&s.clip, default.clip),
         dropout: s.dropout.as_ref().map(|axis| digits.take(axis)),
-        precision: digits.take_or(&s.precision, Precision::Fp32),
-        length_buckets: s.length_buckets.unwrap_or(true),
-        gradient_checkpointing: s.gradient_checkpointing.unwrap_or(false),
+        precision: digits.take_or(&s.precision, default.precision),
+        length_buckets: s.length_buckets.unwrap_or(default.length_buckets),
+        gradient_checkpointing: s.gradient_checkpointing.unwrap_or(default.gradient_checkpointing),
         evaluate_every: s.evaluate_every,
-        select: s.select.unwrap_or(Select::Last),
+        select: s.select.unwrap_or(default.select),
         patience: s.early_stopping.as_ref().map(|stop| stop.patience),
         mmr: s.mmr.as_ref().map(|m| digits.take(&m.alpha)),
         surt: s.surt.as_ref().map(|m| SurtConfig {

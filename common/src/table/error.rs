@@ -276,7 +276,7 @@ pub enum TableError {
 /// Shows at most this many names: an error is to be read.
 const SHOWN: usize = 30;
 
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("\"{}\"", clip(name))).collect();
     match names.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
@@ -297,7 +297,7 @@ fn mean(nearest: Option<&str>) -> String {
 }
 
 /// A piece of a text from outside, short enough for an error.
-pub(super) fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

@@ -1,6 +1,7 @@
 //! What is wrong with a file of texts, where, and how to mend it.
 
 use crate::table::Place;
+use crate::table::error::{clip, list};
 
 /// A file of texts that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,17 +125,6 @@ pub enum TextError {
     },
 }
 
-/// Shows at most this many names: an error is to be read.
-const SHOWN: usize = 30;
-
-fn list(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("\"{}\"", clip(name))).collect();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
 fn unlabelled(column: &str) -> &'static str {
     match column {
         "label" | "gold_label" | "is_duplicate" | "Quality" => {
@@ -149,14 +139,5 @@ fn passed_over(skipped: u32) -> String {
         0 => String::new(),
         1 => " (one malformed row was passed over)".to_owned(),
         _ => format!(" ({skipped} malformed rows were passed over; leave out `skip_malformed` to see why)"),
-    }
-}
-
-/// A piece of a text from outside, short enough for an error.
-pub(super) fn clip(text: &str) -> String {
-    const MOST: usize = 60;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
     }
 }

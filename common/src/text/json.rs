@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::error::clip;
 use super::rows::{Fault, Gathered, class, lines};
 use super::spans::{mark_characters, mark_spans};
 use super::{Example, Segment, Task, TextError};
+use crate::table::error::clip;
 
 pub(super) fn read(
     task: Task,

@@ -6,8 +6,8 @@
 
 use std::cmp::Reverse;
 
-use super::error::clip;
 use super::rows::Fault;
+use crate::table::error::clip;
 
 /// How many words beside its index a phrase of WSC is looked for: one index of the official development set
 /// is off by one.

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_common::id::SweepId;
 
+const ABOUT: &str =
+    "Measures how stable fine-tuning is: sweeps of datasets, strategies and seeds, on one machine or many";
+
 const EXAMPLES: &str = "\
 Examples:
   evenkeel plan examples/quickstart.yaml                  what it would run, and what that costs
@@ -18,9 +21,9 @@ Exit codes:
   2  bad usage or a bad spec                       3  something is not reachable
   130  interrupted; the state is safe, run the same again to resume";
 
-/// Measures how stable fine-tuning is: sweeps of datasets, strategies and seeds, on one machine or many.
+/// The command line of Evenkeel.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, about, after_help = EXAMPLES, propagate_version = true, max_term_width = 110)]
+#[command(name = "evenkeel", version, about = ABOUT, after_help = EXAMPLES, propagate_version = true, max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_common::results::TrialOutcome;
-use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
+use evenkeel_common::spec::{LeaveOneOut, Optimizer};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
     DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings,
@@ -119,23 +119,7 @@ fn trials(n: u32, d: u32, steps: u32, instance: u32) -> Vec<Trial> {
         GeneratorConfig::Separable { margin: 0.5, noise: 1.0, max_norm: 0.5 + 1.5 * f64::from(d).sqrt() };
     let dataset =
         SyntheticConfig { generator, samples: n, features: d, classes: 2, test_samples: 500, instance };
-    let strategy = StrategyConfig {
-        name: "head".to_owned(),
-        setting: Setting::Head,
-        steps,
-        learning_rate: 0.1,
-        optimizer: Optimizer::Gd,
-        momentum: 0.0,
-        weight_decay: 0.0,
-        bias: false,
-        init_std: 0.02,
-        data_perturbation: 0.0,
-        heads: 1,
-        reduction: Reduction::Mean,
-        checkpoints: Vec::new(),
-        seed_controls: SeedControls::default(),
-        full: None,
-    };
+    let strategy = StrategyConfig::head(steps, 0.1);
     let settings = SweepSettings {
         sweep_seed: 0,
         leave_one_out: Some(LeaveOneOut::Count(LEFT_OUT)),

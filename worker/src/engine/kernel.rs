@@ -43,9 +43,9 @@ pub fn instructions() -> Instructions {
 
 /// Declares a kernel: one body, three compilations, chosen by [`instructions`].
 macro_rules! kernel {
-    ($(#[$meta:meta])* $name:ident => $body:ident ( $($arg:ident : $type:ty),* $(,)? )) => {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident => $body:ident ( $($arg:ident : $type:ty),* $(,)? )) => {
         $(#[$meta])*
-        pub fn $name($($arg: $type),*) {
+        $visibility fn $name($($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
@@ -56,12 +56,12 @@ macro_rules! kernel {
                 fn avx2($($arg: $type),*) {
                     $body::<true>($($arg),*);
                 }
-                match instructions() {
+                match $crate::engine::kernel::instructions() {
                     // SAFETY: chosen only when the CPU has these instructions.
-                    Instructions::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::engine::kernel::Instructions::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    Instructions::Avx2 => return unsafe { avx2($($arg),*) },
-                    Instructions::Baseline => {}
+                    $crate::engine::kernel::Instructions::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::engine::kernel::Instructions::Baseline => {}
                 }
             }
             $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*);
@@ -69,9 +69,11 @@ macro_rules! kernel {
     };
 }
 
+pub(crate) use kernel;
+
 /// a·b + c, fused where the CPU can: `f32::mul_add` without such an instruction calls a slow function.
 #[inline(always)]
-fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -103,7 +105,7 @@ kernel! {
     /// Residuals of the logistic loss, in place: z ← factor·s/(1 + e^{s·z}), with s = ±1 the class of each sample; with
     /// factor = −1 that is the derivative of ln(1 + e^{−s·z}) in z. Written with s·z, so that a small residual keeps its
     /// relative accuracy. One row of logits.
-    logistic => logistic_body(z: &mut [f32], signs: &[f32], factor: f32)
+    pub fn logistic => logistic_body(z: &mut [f32], signs: &[f32], factor: f32)
 }
 
 #[inline(always)]
@@ -145,7 +147,7 @@ fn lanes(z: &mut [f32], a: &[f32], b: &[f32], f: impl Fn(f32, f32, f32) -> f32) 
 
 kernel! {
     /// As [`logistic`], for the logits z + scale·start.
-    logistic_from => logistic_from_body(z: &mut [f32], signs: &[f32], factor: f32, start: &[f32], scale: f32)
+    pub fn logistic_from => logistic_from_body(z: &mut [f32], signs: &[f32], factor: f32, start: &[f32], scale: f32)
 }
 
 #[inline(always)]
@@ -168,7 +170,7 @@ const CHUNK: usize = 64;
 kernel! {
     /// Residuals of the softmax loss, in place: z_c ← −factor·(p_c − [c = y]), for logits [C, n] of one head and the classes
     /// one-hot, [C, n]. The residual of the true class is minus the sum of the others', which keeps its relative accuracy.
-    softmax => softmax_body(z: &mut [f32], one_hot: &[f32], n: usize, factor: f32)
+    pub fn softmax => softmax_body(z: &mut [f32], one_hot: &[f32], n: usize, factor: f32)
 }
 
 #[inline(always)]
@@ -208,7 +210,7 @@ fn softmax_body<const FUSED: bool>(z: &mut [f32], one_hot: &[f32], n: usize, fac
 
 kernel! {
     /// z ← z + scale·start.
-    add_scaled => add_scaled_body(z: &mut [f32], start: &[f32], scale: f32)
+    pub fn add_scaled => add_scaled_body(z: &mut [f32], start: &[f32], scale: f32)
 }
 
 #[inline(always)]
@@ -220,7 +222,7 @@ fn add_scaled_body<const FUSED: bool>(z: &mut [f32], start: &[f32], scale: f32) 
 
 kernel! {
     /// Gradient descent: w ← keep·w + g, where g is −η times the gradient and keep is 1 − ηλ.
-    descend => descend_body(w: &mut [f32], g: &[f32], keep: f32)
+    pub fn descend => descend_body(w: &mut [f32], g: &[f32], keep: f32)
 }
 
 #[inline(always)]
@@ -232,7 +234,7 @@ fn descend_body<const FUSED: bool>(w: &mut [f32], g: &[f32], keep: f32) {
 
 kernel! {
     /// Momentum in PyTorch's form: v ← μv + λw + g, then w ← w − ηv.
-    momentum => momentum_body(w: &mut [f32], v: &mut [f32], g: &[f32], mu: f32, lambda: f32, eta: f32)
+    pub fn momentum => momentum_body(w: &mut [f32], v: &mut [f32], g: &[f32], mu: f32, lambda: f32, eta: f32)
 }
 
 #[inline(always)]
@@ -249,7 +251,7 @@ pub const ADAM: (f32, f32, f32) = (0.9, 0.999, 1e-8);
 kernel! {
     /// Adam: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², w ← w − step·m/(√v/root + ε), with g the gradient plus λw,
     /// step = η/(1 − β₁ᵗ) and root = √(1 − β₂ᵗ): the bias correction of Kingma & Ba 2015 in PyTorch's order.
-    adam => adam_body(
+    pub fn adam => adam_body(
         w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], lambda: f32, step: f32, root: f32,
     )
 }

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use evenkeel_common::seed::Key;
-use evenkeel_common::spec::{
-    Optimizer, Pooling, Precision, Reduction, Schedule, SeedControls, Select, Setting,
-};
+use evenkeel_common::spec::{Pooling, Precision};
 use evenkeel_common::text::{self, Form, Metric, OwnFormat, Source, TextData};
 use evenkeel_common::trial::{FullConfig, PretrainedConfig, StrategyConfig, TextConfig};
 use serde::Serialize;
@@ -123,8 +121,13 @@ pub fn rates(
         mean_tokens: 30,
         skipped: 0,
     };
-    let full = full(steps, buckets, precision);
-    let strategy = strategy(steps);
+    let full = FullConfig {
+        precision,
+        length_buckets: buckets,
+        evaluate_every: Some(steps + 1),
+        ..FullConfig::default()
+    };
+    let strategy = StrategyConfig::full(steps, 2e-5, full.clone());
     let device = Device::parse("auto").map_err(|error| EngineError::Device(error.to_string()))?;
     let mut engine = FinetuneEngine::new(device);
     let (encoder, prepared) = engine.prepare(&text, &model, 0, &folder)?;
@@ -163,53 +166,6 @@ pub fn rates(
         loss: run.losses.0 / run.losses.1.max(1.0),
         peak_mb: peak_mb(),
     })
-}
-
-fn full(steps: u32, buckets: bool, precision: Precision) -> FullConfig {
-    FullConfig {
-        epochs: None,
-        batch_size: 16,
-        accumulation: 1,
-        schedule: Schedule::Linear,
-        warmup: 0.1,
-        clip: 1.0,
-        dropout: None,
-        precision,
-        length_buckets: buckets,
-        gradient_checkpointing: false,
-        evaluate_every: Some(steps + 1),
-        select: Select::Last,
-        patience: None,
-        mmr: None,
-        surt: None,
-        l2_sp: None,
-        mixout: None,
-        lnsr: None,
-        child_tuning: None,
-        reinit: None,
-        llrd: None,
-        lora: None,
-    }
-}
-
-fn strategy(steps: u32) -> StrategyConfig {
-    StrategyConfig {
-        name: "full".to_owned(),
-        setting: Setting::Full,
-        steps,
-        learning_rate: 2e-5,
-        optimizer: Optimizer::Adamw,
-        momentum: 0.0,
-        weight_decay: 0.01,
-        bias: true,
-        init_std: 0.02,
-        data_perturbation: 0.0,
-        heads: 1,
-        reduction: Reduction::Mean,
-        checkpoints: Vec::new(),
-        seed_controls: SeedControls::default(),
-        full: None,
-    }
 }
 
 fn peak_mb() -> u64 {

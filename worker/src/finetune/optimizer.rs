@@ -11,7 +11,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::engine::kernel::{Instructions, instructions};
+use crate::engine::kernel::{fma, kernel};
 
 /// What a step does with a gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -353,41 +353,8 @@ fn decay_tensor(weights: &mut Tensor, decay: f64) -> Result<(), TchError> {
     Ok(())
 }
 
-/// Declares a kernel: one body, three compilations, chosen by [`instructions`].
-macro_rules! kernel {
-    ($name:ident => $body:ident ( $($arg:ident : $type:ty),* $(,)? )) => {
-        fn $name($($arg: $type),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-                fn avx512($($arg: $type),*) {
-                    $body::<true>($($arg),*);
-                }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $type),*) {
-                    $body::<true>($($arg),*);
-                }
-                match instructions() {
-                    // SAFETY: chosen only when the CPU has these instructions.
-                    Instructions::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    Instructions::Avx2 => return unsafe { avx2($($arg),*) },
-                    Instructions::Baseline => {}
-                }
-            }
-            $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*);
-        }
-    };
-}
-
-/// a·b + c, fused where the CPU can: `f32::mul_add` without such an instruction calls a slow function.
-#[inline(always)]
-fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
-}
-
 kernel! {
-    adamw_kernel => adamw_body(
+    fn adamw_kernel => adamw_body(
         w: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32], mask: Option<&[f32]>, numbers: &AdamW,
     )
 }
@@ -422,7 +389,7 @@ fn adamw_body<const FUSED: bool>(
 }
 
 kernel! {
-    momentum_kernel => momentum_body(w: &mut [f32], m: &mut [f32], g: &[f32], mask: Option<&[f32]>, numbers: &Sgd)
+    fn momentum_kernel => momentum_body(w: &mut [f32], m: &mut [f32], g: &[f32], mask: Option<&[f32]>, numbers: &Sgd)
 }
 
 #[inline(always)]
@@ -447,7 +414,7 @@ fn momentum_body<const FUSED: bool>(
 }
 
 kernel! {
-    descend_kernel => descend_body(w: &mut [f32], g: &[f32], mask: Option<&[f32]>, numbers: &Sgd)
+    fn descend_kernel => descend_body(w: &mut [f32], g: &[f32], mask: Option<&[f32]>, numbers: &Sgd)
 }
 
 #[inline(always)]
@@ -465,7 +432,7 @@ fn descend_body<const FUSED: bool>(w: &mut [f32], g: &[f32], mask: Option<&[f32]
 const SUMS: usize = 32;
 
 kernel! {
-    squared_norm_kernel => squared_norm_body(values: &[f32], sum: &mut f64)
+    fn squared_norm_kernel => squared_norm_body(values: &[f32], sum: &mut f64)
 }
 
 /// The square of an f32 is exact in f64, so that fused and other sums round alike: FUSED changes nothing here.

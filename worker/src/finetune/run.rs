@@ -117,6 +117,8 @@ pub struct Run<'a> {
     pub stale: u32,
     /// Whether a loss or gradient was not finite.
     pub diverged: bool,
+    /// What the weights say of the test set, as long as they are those of the last evaluation.
+    tested: Option<Seen>,
     /// The objective of the phase without labels.
     pub(super) masked: Option<MaskedTokens>,
     /// Places of the classifiers among the tensors.
@@ -151,6 +153,7 @@ impl<'a> Run<'a> {
             best: None,
             stale: 0,
             diverged: false,
+            tested: None,
             masked: None,
             head: (0, None),
             order: None,
@@ -344,6 +347,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When memory is short or the device fails.
     pub fn advance_without_point(&mut self) -> Result<(), EngineError> {
+        self.tested = None;
         let batch = self.batch();
         let counted = batch.iter().filter(|place| Some(**place) != self.left_out).count();
         let leaves = self.weights.leaves()?;
@@ -390,6 +394,7 @@ impl<'a> Run<'a> {
             score: test.score(setup).unwrap_or(f64::NAN),
             validation,
         };
+        self.tested = self.left_out.is_none().then_some(test);
         self.losses = (0.0, 0.0);
         self.curve.push(point);
         self.diverged |= !point.eval_loss.is_finite();
@@ -408,6 +413,17 @@ impl<'a> Run<'a> {
             self.stale += 1;
         }
         Ok(point)
+    }
+
+    /// What the model says of the test set.
+    ///
+    /// # Errors
+    /// When memory is short or the device fails.
+    pub fn test(&self) -> Result<Seen, EngineError> {
+        match &self.tested {
+            Some(seen) => Ok(seen.clone()),
+            None => self.evaluate(&self.setup.data.data.test),
+        }
     }
 
     /// What the model says of some examples.
@@ -429,6 +445,7 @@ impl<'a> Run<'a> {
             && let Some(best) = self.best.take().filter(|best| !best.values.is_empty())
         {
             self.weights.values = best.values;
+            self.tested = None;
         }
     }
 

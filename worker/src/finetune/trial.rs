@@ -184,7 +184,7 @@ fn finish(trial: &Trial, run: &Run<'_>) -> Result<Finished, EngineError> {
     let head = Head { weight: &weight, bias: bias.as_ref(), heads: 1 };
     let features = encode(setup.encoder, setup.data, &seen, &data.train, |_| Ok(()))?;
     let train = classify(&head, &features, &data.train)?;
-    let test = run.evaluate(&data.test)?;
+    let test = run.test()?;
     let validation = match data.validation.is_empty() {
         true => None,
         false => run.evaluate(&data.validation)?.score(setup),

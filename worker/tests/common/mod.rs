@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use evenkeel_common::results::TrialOutcome;
-use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls, Setting};
+use evenkeel_common::spec::LeaveOneOut;
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
     DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings,
@@ -66,23 +66,7 @@ pub fn try_run(trials: &[Trial], watch: &mut Collect) -> Result<Vec<TrialOutcome
 }
 
 pub fn strategy() -> StrategyConfig {
-    StrategyConfig {
-        name: "s".to_owned(),
-        setting: Setting::Head,
-        steps: 60,
-        learning_rate: 0.1,
-        optimizer: Optimizer::Gd,
-        momentum: 0.0,
-        weight_decay: 0.0,
-        bias: false,
-        init_std: 0.02,
-        data_perturbation: 0.0,
-        heads: 1,
-        reduction: Reduction::Mean,
-        checkpoints: Vec::new(),
-        seed_controls: SeedControls::default(),
-        full: None,
-    }
+    StrategyConfig::head(60, 0.1)
 }
 
 pub fn separable(samples: u32, features: u32, classes: u32) -> DatasetConfig {
