@@ -118,7 +118,7 @@ pub fn places(spec: &Spec) -> impl Iterator<Item = Place> + '_ {
         DatasetSpec::Features(_) | DatasetSpec::Text(_) => Some(Place::Dataset(at)),
     });
     let models = spec.models.iter().enumerate().filter_map(|(at, model)| match model.encoder {
-        Encoder::Identity => None,
+        Encoder::Identity | Encoder::Transformer | Encoder::Mlp => None,
         Encoder::Huggingface => Some(Place::Model(at)),
     });
     datasets.chain(models)

@@ -36,8 +36,12 @@ pub enum Purpose {
     ChildTuning,
     /// Weights of layers that start anew, low-rank adapters and the masked-token head.
     Reinitialization,
-    /// Which tokens are to be guessed in a step (SURT).
+    /// Which tokens or features are to be guessed in a step (SURT, pre-training).
     MaskedTokens,
+    /// Validation samples.
+    ValidationSamples,
+    /// Unlabelled samples that encoders are pre-trained on.
+    Corpus,
 }
 
 impl Purpose {
@@ -57,6 +61,8 @@ impl Purpose {
             Self::ChildTuning => "child_tuning",
             Self::Reinitialization => "reinitialization",
             Self::MaskedTokens => "masked_tokens",
+            Self::ValidationSamples => "validation_samples",
+            Self::Corpus => "corpus",
         }
     }
 }

@@ -6,7 +6,7 @@ mod strategy;
 use serde::Serialize;
 
 use crate::id::{ContentHash, TrialId};
-use crate::spec::{LeaveOneOut, Pooling};
+use crate::spec::{LeaveOneOut, Pooling, PretrainSpec};
 use crate::text::Metric;
 
 pub use cost::{refits, training_flops, trial_flops, tuning_flops};
@@ -32,7 +32,7 @@ pub struct SyntheticConfig {
     pub generator: GeneratorConfig,
     /// Training set size n.
     pub samples: u32,
-    /// Features d.
+    /// Features d; 0 for sequences of tokens.
     pub features: u32,
     /// Classes C.
     pub classes: u32,
@@ -79,6 +79,61 @@ pub enum GeneratorConfig {
         /// Centres lie in [−v, v].
         center_box: f64,
     },
+    /// Two interleaving half circles.
+    Moons {
+        /// Standard deviation of the noise.
+        noise: f64,
+    },
+    /// A circle within a circle.
+    Circles {
+        /// Standard deviation of the noise.
+        noise: f64,
+        /// Radius of the inner circle.
+        factor: f64,
+    },
+    /// Parity of signs.
+    Xor {
+        /// Features that carry the class.
+        informative: u32,
+        /// Standard deviation of the noise.
+        noise: f64,
+    },
+    /// Labels from a random network.
+    Teacher {
+        /// Units of its hidden layer.
+        units: u32,
+        /// Share of random labels.
+        flip_y: f64,
+    },
+    /// Sequences of tokens.
+    TokenSequences {
+        /// Where they come from.
+        #[serde(flatten)]
+        grammar: GrammarConfig,
+        /// Share of random labels.
+        flip_y: f64,
+    },
+}
+
+/// A probabilistic grammar. Encoders are pre-trained on it, whatever the task.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GrammarConfig {
+    /// Distinct tokens.
+    pub vocabulary: u32,
+    /// Mean number of tokens.
+    pub length: u32,
+    /// Topics.
+    pub topics: u32,
+    /// How much topics differ.
+    pub topic_strength: f64,
+}
+
+impl GrammarConfig {
+    /// The most tokens a sequence has, without the two that mark its ends.
+    #[must_use]
+    pub fn longest(&self) -> u32 {
+        self.length + self.length / 2
+    }
 }
 
 /// One split of a feature file.
@@ -170,7 +225,7 @@ pub struct TextConfig {
 }
 
 impl DatasetConfig {
-    /// (n, d, C) of the training set; d is 0 for texts, whose features are the model's.
+    /// (n, d, C) of the training set; d is 0 for texts and sequences of tokens, whose features are the model's.
     #[must_use]
     pub fn shape(&self) -> (u32, u32, u32) {
         match self {
@@ -209,6 +264,29 @@ pub enum ModelConfig {
     Identity,
     /// A pre-trained transformer.
     Huggingface(PretrainedConfig),
+    /// A small transformer, pre-trained here.
+    Transformer(SmallConfig),
+    /// A small multi-layer perceptron, pre-trained here.
+    Mlp(SmallConfig),
+}
+
+/// A small encoder that is pre-trained here. Its input layer is the dataset's to decide.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SmallConfig {
+    /// Layers.
+    pub layers: u32,
+    /// Width of the layers.
+    pub hidden: u32,
+    /// Heads of the attention; none for a perceptron.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attention_heads: Option<u32>,
+    /// How token vectors become one; nothing for a perceptron.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
+    /// Dropout probability.
+    pub dropout: f64,
+    /// How it is pre-trained.
+    pub pretrain: PretrainSpec,
 }
 
 /// A pre-trained transformer.
@@ -233,6 +311,16 @@ pub struct PretrainedConfig {
 }
 
 impl ModelConfig {
+    /// Features it gives; none where features stay as they are.
+    #[must_use]
+    pub fn hidden(&self) -> Option<u32> {
+        match self {
+            Self::Identity => None,
+            Self::Huggingface(model) => Some(model.hidden),
+            Self::Transformer(model) | Self::Mlp(model) => Some(model.hidden),
+        }
+    }
+
     /// The canonical form, which ids hold.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -292,10 +380,7 @@ impl Trial {
     #[must_use]
     pub fn shape(&self) -> (u32, u32, u32) {
         let (n, d, classes) = self.dataset.shape();
-        match &self.model {
-            ModelConfig::Identity => (n, d, classes),
-            ModelConfig::Huggingface(model) => (n, model.hidden, classes),
-        }
+        (n, self.model.hidden().unwrap_or(d), classes)
     }
 
     /// Floating-point operations of training, leave-one-out refits included.

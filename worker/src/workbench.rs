@@ -34,7 +34,8 @@ impl Workbench {
     /// When the device is not there.
     pub fn new(device: Device, artifacts: Arc<Artifacts>) -> Result<Self, EngineError> {
         let heads = HeadEngine::new(device)?;
-        Ok(Self { heads, tuning: RefCell::new(FinetuneEngine::new(device)), artifacts })
+        let tuning = FinetuneEngine::with_encoders(device, artifacts.clone());
+        Ok(Self { heads, tuning: RefCell::new(tuning), artifacts })
     }
 
     /// Trains a pack: neighbouring trials of one setting go to their engine together.
@@ -87,7 +88,7 @@ impl PackWatch for Part<'_> {
     }
 }
 
-/// Inputs with an encoder at hand: texts as features, computed once for a dataset, an encoder and a split.
+/// Inputs with an encoder at hand: features computed once for a dataset, an encoder and a split.
 struct Encoding<'a> {
     inputs: &'a dyn Inputs,
     tuning: &'a RefCell<FinetuneEngine>,
@@ -109,8 +110,8 @@ impl Inputs for Encoding<'_> {
 
     fn encode(
         &self,
-        config: &TextConfig,
-        model: &PretrainedConfig,
+        config: &DatasetConfig,
+        model: &ModelConfig,
         sweep_seed: u64,
     ) -> Result<Dataset, DataError> {
         let key = feature_key(config, model, sweep_seed);
@@ -138,9 +139,8 @@ impl Inputs for Encoding<'_> {
 const FEATURES: &str = "features 2";
 
 /// Names features by what decides them: the files' contents, the split, the encoder.
-fn feature_key(config: &TextConfig, model: &PretrainedConfig, sweep_seed: u64) -> String {
-    let dataset = DatasetConfig::Text(config.clone()).to_json();
-    let model = ModelConfig::Huggingface(model.clone()).to_json();
+fn feature_key(config: &DatasetConfig, model: &ModelConfig, sweep_seed: u64) -> String {
+    let (dataset, model) = (config.to_json(), model.to_json());
     ContentHash::of(format!("{FEATURES}\0{dataset}\0{model}\0{sweep_seed}").as_bytes()).to_hex()
 }
 
@@ -165,26 +165,27 @@ fn to_bytes(dataset: &Dataset) -> Option<Bytes> {
     safetensors::serialize(views, &None).ok().map(Into::into)
 }
 
-fn from_bytes(bytes: &[u8], config: &TextConfig, model: &PretrainedConfig) -> Option<Dataset> {
+fn from_bytes(bytes: &[u8], config: &DatasetConfig, model: &ModelConfig) -> Option<Dataset> {
     let parts = SafeTensors::deserialize(bytes).ok()?;
     let words = |name: &str| -> Option<Vec<[u8; 4]>> {
         Some(parts.tensor(name).ok()?.data().as_chunks::<4>().0.to_vec())
     };
     let floats = |name: &str| Some(words(name)?.into_iter().map(f32::from_le_bytes).collect::<Vec<_>>());
     let classes = |name: &str| Some(words(name)?.into_iter().map(u32::from_le_bytes).collect::<Vec<_>>());
+    let (rows, _, most) = config.shape();
     let dataset = Dataset {
-        features: model.hidden as usize,
-        classes: config.classes as usize,
+        features: model.hidden()? as usize,
+        classes: most as usize,
         x_train: floats("x_train")?,
         y_train: classes("y_train")?,
         x_test: floats("x_test")?,
         y_test: classes("y_test")?,
-        metric: config.metric,
+        metric: config.metric(),
         groups_test: Some(classes("groups_test")?).filter(|groups| !groups.is_empty()),
     };
     let whole = dataset.x_train.len() == dataset.train_rows() * dataset.features
         && dataset.x_test.len() == dataset.test_rows() * dataset.features
-        && dataset.train_rows() == config.train_rows as usize
+        && dataset.train_rows() == rows as usize
         && dataset.groups_test.as_ref().is_none_or(|groups| groups.len() == dataset.test_rows())
         && dataset.y_train.iter().chain(&dataset.y_test).all(|class| (*class as usize) < dataset.classes);
     whole.then_some(dataset)

@@ -271,7 +271,7 @@ fn classification_has_the_statistics_of_make_classification() {
                     instance,
                 };
                 let key = Key::of_dataset(1, &DatasetConfig::Synthetic(config.clone()).to_json());
-                statistics(&data::generate(&config, &key).unwrap(), p)
+                statistics(&data::generate(&config, data::Draws::of(&key)).unwrap(), p)
             })
             .collect();
         for (at, name) in NAMES.into_iter().enumerate() {

@@ -8,8 +8,8 @@ use crate::spec::{
 };
 use crate::text::{Metric, Task};
 use crate::trial::{
-    DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, PretrainedConfig, SyntheticConfig,
-    TextConfig, separable_offset,
+    DatasetConfig, FeaturesConfig, GeneratorConfig, GrammarConfig, ModelConfig, PretrainedConfig,
+    SmallConfig, SyntheticConfig, TextConfig, separable_offset,
 };
 
 /// Takes one digit of a point for each axis; the first axis taken varies fastest.
@@ -49,7 +49,7 @@ pub(super) fn dataset_points(dataset: &DatasetSpec) -> Option<u64> {
         DatasetSpec::Synthetic(d) => product(&[
             u64::from(d.instances),
             d.samples.len(),
-            d.features.len(),
+            len_or_one(&d.features),
             d.classes.len(),
             d.test_samples.len(),
             len_or_one(&d.margin),
@@ -64,6 +64,12 @@ pub(super) fn dataset_points(dataset: &DatasetSpec) -> Option<u64> {
             len_or_one(&d.hypercube),
             len_or_one(&d.cluster_std),
             len_or_one(&d.center_box),
+            len_or_one(&d.factor),
+            len_or_one(&d.units),
+            len_or_one(&d.vocabulary),
+            len_or_one(&d.length),
+            len_or_one(&d.topics),
+            len_or_one(&d.topic_strength),
         ]),
         DatasetSpec::Features(d) => {
             product(&[u64::from(d.instances), d.test_fraction.len(), len_or_one(&d.samples)])
@@ -82,7 +88,7 @@ fn resolve_synthetic(d: &SyntheticSpec, point: u64) -> SyntheticConfig {
     let mut digits = Digits(point);
     let instance = digits.count(u64::from(d.instances)) as u32;
     let samples = digits.take(&d.samples);
-    let features = digits.take(&d.features);
+    let features = digits.take_or(&d.features, d.generator.features().unwrap_or(0));
     let classes = digits.take(&d.classes);
     let test_samples = digits.take(&d.test_samples);
     let generator = match d.generator {
@@ -107,6 +113,28 @@ fn resolve_synthetic(d: &SyntheticSpec, point: u64) -> SyntheticConfig {
         Generator::Blobs => GeneratorConfig::Blobs {
             cluster_std: digits.take_or(&d.cluster_std, 1.0),
             center_box: digits.take_or(&d.center_box, 10.0),
+        },
+        Generator::Moons => GeneratorConfig::Moons { noise: digits.take_or(&d.noise, 0.1) },
+        Generator::Circles => GeneratorConfig::Circles {
+            noise: digits.take_or(&d.noise, 0.1),
+            factor: digits.take_or(&d.factor, 0.5),
+        },
+        Generator::Xor => GeneratorConfig::Xor {
+            noise: digits.take_or(&d.noise, 0.0),
+            informative: digits.take_or(&d.informative, 2),
+        },
+        Generator::Teacher => GeneratorConfig::Teacher {
+            flip_y: digits.take_or(&d.flip_y, 0.0),
+            units: digits.take_or(&d.units, 16),
+        },
+        Generator::TokenSequences => GeneratorConfig::TokenSequences {
+            flip_y: digits.take_or(&d.flip_y, 0.0),
+            grammar: GrammarConfig {
+                vocabulary: digits.take_or(&d.vocabulary, 64),
+                length: digits.take_or(&d.length, 16),
+                topics: digits.take_or(&d.topics, 8),
+                topic_strength: digits.take_or(&d.topic_strength, 2.0),
+            },
         },
     };
     SyntheticConfig { generator, samples, features, classes, test_samples, instance }
@@ -139,12 +167,13 @@ pub(super) fn shape_classes(dataset: &DatasetSpec, info: Option<&InputInfo>) -> 
     let points = dataset_points(dataset).unwrap_or(0) as f64;
     match dataset {
         DatasetSpec::Synthetic(d) => {
-            let classes = d.samples.len() * d.features.len() * d.classes.len();
-            let each = points / classes.max(1) as f64;
             let base = resolve_synthetic(d, 0);
+            let widths = d.features.as_ref().map_or(vec![base.features], |axis| axis.values().to_vec());
+            let classes = d.samples.len() * widths.len() as u64 * d.classes.len();
+            let each = points / classes.max(1) as f64;
             let mut out = Vec::new();
             for samples in d.samples.values() {
-                for features in d.features.values() {
+                for features in &widths {
                     out.extend(d.classes.values().iter().map(|classes| {
                         let config = SyntheticConfig {
                             samples: *samples,
@@ -325,7 +354,21 @@ pub(super) fn resolve_model(model: &ModelSpec, info: Option<&InputInfo>) -> Opti
                 layer_weights: info.layer_weights,
             }))
         }
+        (Encoder::Transformer, _) => Some(ModelConfig::Transformer(resolve_small(model))),
+        (Encoder::Mlp, _) => Some(ModelConfig::Mlp(resolve_small(model))),
         _ => None,
+    }
+}
+
+fn resolve_small(model: &ModelSpec) -> SmallConfig {
+    let transformer = model.encoder == Encoder::Transformer;
+    SmallConfig {
+        layers: model.layers.unwrap_or(2),
+        hidden: model.hidden.unwrap_or(64),
+        attention_heads: transformer.then(|| model.attention_heads.unwrap_or(4)),
+        pooling: transformer.then(|| model.pooling.unwrap_or(Pooling::Mean)),
+        dropout: model.dropout.unwrap_or(if transformer { 0.1 } else { 0.0 }),
+        pretrain: model.pretrain.unwrap_or_default(),
     }
 }
 
@@ -352,8 +395,7 @@ pub fn dataset_name(dataset: &DatasetSpec) -> String {
 pub fn model_name(model: &ModelSpec) -> String {
     model.name.clone().unwrap_or_else(|| match (model.encoder, &model.path) {
         (Encoder::Huggingface, Some(path)) => last_part(path.trim_end_matches(['/', '\\'])).to_owned(),
-        (Encoder::Huggingface, None) => "huggingface".to_owned(),
-        (Encoder::Identity, _) => "identity".to_owned(),
+        (encoder, _) => encoder.name().to_owned(),
     })
 }
 

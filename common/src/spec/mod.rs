@@ -9,7 +9,9 @@ mod regularizer;
 mod strategy;
 mod text;
 mod validate;
+mod validate_model;
 mod validate_strategy;
+mod validate_synthetic;
 
 pub use axis::{Axis, MAX_AXIS, Scalar};
 pub use encoder::*;

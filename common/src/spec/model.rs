@@ -146,8 +146,9 @@ pub struct SyntheticSpec {
     pub generator: Generator,
     /// Size n of the training set.
     pub samples: Axis<u32>,
-    /// Number d of features.
-    pub features: Axis<u32>,
+    /// Number d of features. `moons` and `circles` have 2, `token_sequences` none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<Axis<u32>>,
     /// Number C of classes.
     #[serde(default = "two")]
     pub classes: Axis<u32>,
@@ -160,13 +161,14 @@ pub struct SyntheticSpec {
     /// `separable`: least distance γ of every point from the decision boundary (default 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<Axis<f64>>,
-    /// `separable`: standard deviation of the noise orthogonal to the separating direction (default 1).
+    /// Standard deviation of the noise: orthogonal to the separating direction for `separable` (default 1), on every
+    /// coordinate for `moons` and `circles` (default 0.1) and `xor` (default 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise: Option<Axis<f64>>,
     /// `separable`: bound B on the norm of a point (default a + 1.5 √d, with a the margin for two classes, margin·(C − 1)/√C for C).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_norm: Option<Axis<f64>>,
-    /// `classification`: features that carry the class (default 2).
+    /// `classification`, `xor`: features that carry the class (default 2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub informative: Option<Axis<u32>>,
     /// `classification`: random linear combinations of the informative features (default 2).
@@ -181,7 +183,8 @@ pub struct SyntheticSpec {
     /// `classification`: half the side of the hypercube whose corners are the cluster centres (default 1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_sep: Option<Axis<f64>>,
-    /// `classification`: share of labels drawn at random (default 0.01).
+    /// `classification`, `teacher`, `token_sequences`: share of labels drawn at random (default 0.01 for `classification`,
+    /// else 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip_y: Option<Axis<f64>>,
     /// `classification`: whether clusters sit on corners of a hypercube, not of a random polytope (default true).
@@ -193,6 +196,24 @@ pub struct SyntheticSpec {
     /// `blobs`: centres are uniform in [−v, v] in each coordinate (default 10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub center_box: Option<Axis<f64>>,
+    /// `circles`: radius of the inner circle, the outer one's being 1 (default 0.5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<Axis<f64>>,
+    /// `teacher`: units of the hidden layer of the network that gives the labels (default 16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<Axis<u32>>,
+    /// `token_sequences`: distinct tokens of the grammar (default 64).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Axis<u32>>,
+    /// `token_sequences`: mean number of tokens; sequences have half to one and a half times as many (default 16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<Axis<u32>>,
+    /// `token_sequences`: topics of the grammar; a class is a random set of topics (default 8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics: Option<Axis<u32>>,
+    /// `token_sequences`: how much topics differ in the phrases they prefer; 0 for not at all (default 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_strength: Option<Axis<f64>>,
 }
 
 fn two() -> Axis<u32> {
@@ -212,6 +233,16 @@ pub enum Generator {
     Classification,
     /// One Gaussian blob a class.
     Blobs,
+    /// Two interleaving half circles (the semantics of scikit-learn's `make_moons`).
+    Moons,
+    /// A circle within a circle (the semantics of scikit-learn's `make_circles`).
+    Circles,
+    /// The parity of the signs of some features: no linear model does better than chance.
+    Xor,
+    /// Labels from a random network with one hidden layer.
+    Teacher,
+    /// Sequences of tokens from a probabilistic grammar, for `encoder: transformer`.
+    TokenSequences,
 }
 
 impl Generator {
@@ -222,6 +253,21 @@ impl Generator {
             Self::Separable => "separable",
             Self::Classification => "classification",
             Self::Blobs => "blobs",
+            Self::Moons => "moons",
+            Self::Circles => "circles",
+            Self::Xor => "xor",
+            Self::Teacher => "teacher",
+            Self::TokenSequences => "token_sequences",
+        }
+    }
+
+    /// How many features its samples have where a spec does not say: 0 for sequences of tokens, which have none.
+    #[must_use]
+    pub fn features(self) -> Option<u32> {
+        match self {
+            Self::Moons | Self::Circles => Some(2),
+            Self::TokenSequences => Some(0),
+            Self::Separable | Self::Classification | Self::Blobs | Self::Xor | Self::Teacher => None,
         }
     }
 }

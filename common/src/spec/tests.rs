@@ -37,7 +37,8 @@ fn an_unknown_field_is_refused_with_the_nearest_one() {
         "margn: {",
         "spec.yaml:4: datasets[0].synthetic.margn: unknown field `margn`; allowed: `name`, `generator`, `samples`, `features`, \
          `classes`, `test_samples`, `instances`, `margin`, `noise`, `max_norm`, `informative`, `redundant`, `repeated`, \
-         `clusters_per_class`, `class_sep`, `flip_y`, `hypercube`, `cluster_std`, `center_box`\n  did you mean `margin`?",
+         `clusters_per_class`, `class_sep`, `flip_y`, `hypercube`, `cluster_std`, `center_box`, `factor`, `units`, \
+         `vocabulary`, `length`, `topics`, `topic_strength`\n  did you mean `margin`?",
     );
     check(
         "baseline: head",
@@ -248,7 +249,8 @@ fn texts_and_strategies_that_do_not_fit_each_other_are_refused() {
     check_texts(
         "encoder: huggingface, path: models/minilm",
         "encoder: identity",
-        "spec.yaml:7: models[0].encoder: `identity` cannot read the texts of datasets[0]; they need `encoder: huggingface`",
+        "spec.yaml:7: models[0].encoder: `identity` reads feature vectors, not the texts of datasets[0]; they need `huggingface`, in a \
+         sweep of their own",
     );
     check_texts(", label: class}", "}", "spec.yaml:5: datasets[1].text.label: is missing: name the column");
     check_texts(
@@ -470,4 +472,92 @@ fn accepts(
         }
     }
     Ok(())
+}
+
+const SMALL: &str = "\
+apiVersion: evenkeel/v1
+name: small
+datasets:
+  - synthetic: {generator: xor, samples: 100, features: 4}
+models:
+  - {encoder: mlp, hidden: 32}
+strategies:
+  - {name: full, setting: full, epochs: 3, learning_rate: 0.001}
+seeds: 2
+";
+
+#[test]
+fn small_encoders_are_checked_against_what_they_read() {
+    parse(SMALL).expect("a good spec");
+    let check = |from: &str, to: &str, expected: &str| {
+        assert!(SMALL.contains(from), "{from}");
+        let error = parse(&SMALL.replacen(from, to, 1)).expect_err("accepted").to_string();
+        assert_eq!(error, format!("spec.yaml:{expected}"), "with {to:?}");
+    };
+    check(
+        "encoder: mlp, hidden: 32",
+        "encoder: transformer",
+        "6: models[0].encoder: `transformer` reads sequences of tokens, not the feature vectors of datasets[0]; they need `identity` or \
+         `mlp`, in a sweep of their own",
+    );
+    check(
+        "generator: xor, samples: 100, features: 4",
+        "generator: token_sequences, samples: 100",
+        "6: models[0].encoder: `mlp` reads feature vectors, not the sequences of tokens of datasets[0]; they need `transformer`, in a \
+         sweep of their own",
+    );
+    check("hidden: 32", "attention_heads: 4", "6: models[0].attention_heads: is for `encoder: transformer`");
+    check(
+        "hidden: 32",
+        "pretrain: {mask: 0}",
+        "6: models[0].pretrain.mask: found 0; allowed: a number above 0, at most 0.9",
+    );
+    check("hidden: 32", "path: x", "6: models[0].path: is for `encoder: huggingface`");
+    check(", features: 4", "", "4: datasets[0].synthetic.features: is missing: the number of features");
+    check(
+        "features: 4",
+        "features: 4, informative: 5",
+        "4: datasets[0].synthetic.features: found 4, fewer than the 5 informative ones",
+    );
+    check(
+        "features: 4",
+        "features: 4, classes: 3",
+        "4: datasets[0].synthetic.classes: found 3; allowed: a whole number from 2 to 2",
+    );
+    check(
+        "features: 4",
+        "features: 4, flip_y: 0.1",
+        "4: datasets[0].synthetic.flip_y: belongs to the generators `classification`, `teacher`, `token_sequences`, not to `xor`",
+    );
+    let tokens = SMALL
+        .replace("generator: xor, samples: 100, features: 4", "generator: token_sequences, samples: 100")
+        .replace("encoder: mlp, hidden: 32", "encoder: transformer, hidden: 30");
+    let error = |text: &str| parse(text).expect_err("accepted").to_string();
+    assert_eq!(
+        error(&tokens),
+        "spec.yaml:6: models[0].attention_heads: found 4, which does not divide hidden: 30"
+    );
+    assert_eq!(
+        error(&tokens.replace("hidden: 30", "pooling: pooler")),
+        "spec.yaml:6: models[0].pooling: found `pooler`, which only files from elsewhere have; allowed: `mean`, `cls`"
+    );
+    assert_eq!(
+        error(&tokens.replace("samples: 100", "samples: 100, classes: 9")),
+        "spec.yaml:4: datasets[0].synthetic.classes: found 9, but a class has at least one of the 8 topics"
+    );
+    assert_eq!(
+        error(&tokens.replace("samples: 100", "samples: 100, features: 9")),
+        "spec.yaml:4: datasets[0].synthetic.features: sequences of tokens have none; leave it out"
+    );
+    let best = SMALL
+        .replace(
+            "synthetic: {generator: xor, samples: 100, features: 4}",
+            "features: {path: a.csv, label: y}",
+        )
+        .replace("epochs: 3", "epochs: 3, select: best");
+    assert_eq!(
+        error(&best),
+        "spec.yaml:8: strategies[0]: looks at the validation set (`select: best` or `early_stopping`), but the feature file of \
+         datasets[0] has none"
+    );
 }

@@ -1,20 +1,20 @@
 //! What types cannot say: ranges, fields that belong together, names that must exist.
 
 use super::error::nearest;
+use super::validate_model::check_model;
 use super::validate_strategy::check_strategy;
+use super::validate_synthetic::check_synthetic;
 use crate::text::Task;
-use crate::trial::separable_offset;
 
 use super::{
-    Axis, DatasetSpec, Encoder, FeaturesSpec, Generator, LeaveOneOut, ModelSpec, Problem, Scalar, Setting,
-    Spec, SyntheticSpec, TextSpec,
+    Axis, DatasetSpec, Encoder, FeaturesSpec, LeaveOneOut, Problem, Scalar, Setting, Spec, TextSpec,
 };
 
 pub(super) type Check = Result<(), Problem>;
 
-const MAX_SAMPLES: u32 = 10_000_000;
-const MAX_FEATURES: u32 = 1_000_000;
-const MAX_CLASSES: u32 = 10_000;
+pub(super) const MAX_SAMPLES: u32 = 10_000_000;
+pub(super) const MAX_FEATURES: u32 = 1_000_000;
+pub(super) const MAX_CLASSES: u32 = 10_000;
 
 impl Spec {
     /// Checks what the types cannot express.
@@ -79,7 +79,7 @@ impl Spec {
     }
 
     fn check_strategies(&self) -> Check {
-        let trainable = self.models.iter().all(|model| model.encoder == Encoder::Huggingface);
+        let trainable = self.models.iter().all(|model| model.encoder != Encoder::Identity);
         for (i, strategy) in self.strategies.iter().enumerate() {
             let path = format!("strategies[{i}]");
             if strategy.name.trim().is_empty() || strategy.name.len() > 100 {
@@ -109,43 +109,6 @@ impl Spec {
         }
         Ok(())
     }
-}
-
-/// An encoder and what it can read.
-fn check_model(model: &ModelSpec, path: &str, datasets: &[DatasetSpec]) -> Check {
-    let at = |field: &str| format!("{path}.{field}");
-    let pretrained = model.encoder == Encoder::Huggingface;
-    if pretrained && model.path.as_deref().is_none_or(str::is_empty) {
-        return Err(Problem::field(
-            at("path"),
-            "is missing: the folder of the model, or its name on the hub",
-        ));
-    }
-    if !pretrained {
-        let given = [
-            ("path", model.path.is_some()),
-            ("revision", model.revision.is_some()),
-            ("pooling", model.pooling.is_some()),
-        ];
-        if let Some((field, _)) = given.iter().find(|(_, given)| *given) {
-            return Err(Problem::field(at(field), "is for `encoder: huggingface`"));
-        }
-    }
-    for (i, dataset) in datasets.iter().enumerate() {
-        let message = match (dataset, pretrained) {
-            (DatasetSpec::Text(_), false) => {
-                format!("`identity` cannot read the texts of datasets[{i}]; they need `encoder: huggingface`")
-            }
-            (DatasetSpec::Synthetic(_) | DatasetSpec::Features(_), true) => {
-                format!(
-                    "`huggingface` reads texts, not the feature vectors of datasets[{i}]; give them a sweep of their own"
-                )
-            }
-            _ => continue,
-        };
-        return Err(Problem::field(at("encoder"), message));
-    }
-    Ok(())
 }
 
 fn check_text(d: &TextSpec, path: &str) -> Check {
@@ -202,6 +165,14 @@ impl Spec {
             |s: &super::StrategySpec| s.select == Some(super::Select::Best) || s.early_stopping.is_some();
         let Some(strategy) = self.strategies.iter().position(looks) else { return Ok(()) };
         for (i, dataset) in self.datasets.iter().enumerate() {
+            if let DatasetSpec::Features(_) = dataset {
+                return Err(Problem::field(
+                    format!("strategies[{strategy}]"),
+                    format!(
+                        "looks at the validation set (`select: best` or `early_stopping`), but the feature file of datasets[{i}] has none"
+                    ),
+                ));
+            }
             if let DatasetSpec::Text(text) = dataset
                 && text.validation_fraction.values().contains(&0.0)
             {
@@ -215,114 +186,6 @@ impl Spec {
         }
         Ok(())
     }
-}
-
-fn check_synthetic(d: &SyntheticSpec, path: &str) -> Check {
-    let at = |field: &str| format!("{path}.{field}");
-    whole(&at("classes"), &d.classes, 2, MAX_CLASSES)?;
-    let most_classes = d.classes.values().iter().copied().max().unwrap_or(2);
-    // Two of each class: one may be left out and the class still exists.
-    whole(&at("samples"), &d.samples, 2 * most_classes, MAX_SAMPLES)?;
-    whole(&at("features"), &d.features, 1, MAX_FEATURES)?;
-    whole(&at("test_samples"), &d.test_samples, most_classes, MAX_SAMPLES)?;
-    number(&at("instances"), d.instances, 1, 1_000_000)?;
-
-    let separable = &[
-        ("margin", d.margin.is_some()),
-        ("noise", d.noise.is_some()),
-        ("max_norm", d.max_norm.is_some()),
-    ][..];
-    let classification = &[
-        ("informative", d.informative.is_some()),
-        ("redundant", d.redundant.is_some()),
-        ("repeated", d.repeated.is_some()),
-        ("clusters_per_class", d.clusters_per_class.is_some()),
-        ("class_sep", d.class_sep.is_some()),
-        ("flip_y", d.flip_y.is_some()),
-        ("hypercube", d.hypercube.is_some()),
-    ][..];
-    let blobs = &[("cluster_std", d.cluster_std.is_some()), ("center_box", d.center_box.is_some())][..];
-    for (owner, fields) in [
-        (Generator::Separable, separable),
-        (Generator::Classification, classification),
-        (Generator::Blobs, blobs),
-    ] {
-        if let Some((field, _)) = fields.iter().find(|(_, given)| *given && owner != d.generator) {
-            let message =
-                format!("belongs to the generator `{}`, not to `{}`", owner.name(), d.generator.name());
-            return Err(Problem::field(at(field), message));
-        }
-    }
-    optional(&d.margin, |a| real(&at("margin"), a, Bound::Above(0.0), 1e6))?;
-    optional(&d.noise, |a| real(&at("noise"), a, Bound::From(0.0), 1e6))?;
-    optional(&d.max_norm, |a| real(&at("max_norm"), a, Bound::Above(0.0), 1e9))?;
-    optional(&d.class_sep, |a| real(&at("class_sep"), a, Bound::From(0.0), 1e6))?;
-    optional(&d.flip_y, |a| real(&at("flip_y"), a, Bound::From(0.0), 1.0))?;
-    optional(&d.hypercube, |a| filled(&at("hypercube"), a))?;
-    optional(&d.cluster_std, |a| real(&at("cluster_std"), a, Bound::Above(0.0), 1e6))?;
-    optional(&d.center_box, |a| real(&at("center_box"), a, Bound::Above(0.0), 1e6))?;
-    for (field, axis, least) in [
-        ("informative", &d.informative, 1),
-        ("redundant", &d.redundant, 0),
-        ("repeated", &d.repeated, 0),
-        ("clusters_per_class", &d.clusters_per_class, 1),
-    ] {
-        optional(axis, |a| whole(&at(field), a, least, MAX_FEATURES))?;
-    }
-    match d.generator {
-        Generator::Separable => check_separable(d, path),
-        Generator::Classification => check_classification(d, path),
-        Generator::Blobs => Ok(()),
-    }
-}
-
-fn check_separable(d: &SyntheticSpec, path: &str) -> Check {
-    let least_features = d.features.values().iter().copied().min().unwrap_or(1);
-    if let Some(classes) = d.classes.values().iter().find(|c| **c > 2 && **c - 1 > least_features) {
-        let message = format!(
-            "{classes} classes on a simplex need at least {} features, found {least_features}",
-            classes - 1
-        );
-        return Err(Problem::field(format!("{path}.classes"), message));
-    }
-    let margins = d.margin.as_ref().map_or(&[1.0][..], Axis::values);
-    let most_classes = d.classes.values().iter().copied().max().unwrap_or(2);
-    let greatest = separable_offset(margins.iter().copied().fold(0.0, f64::max), most_classes);
-    if let Some(norm) =
-        d.max_norm.as_ref().and_then(|axis| axis.values().iter().find(|norm| **norm <= greatest))
-    {
-        let message =
-            format!("found {norm}; a point at the greatest margin has a norm of at least {greatest:.4}");
-        return Err(Problem::field(format!("{path}.max_norm"), message));
-    }
-    Ok(())
-}
-
-fn check_classification(d: &SyntheticSpec, path: &str) -> Check {
-    let most = |axis: &Option<Axis<u32>>, default: u32| {
-        axis.as_ref().map_or(default, |a| a.values().iter().copied().max().unwrap_or(default))
-    };
-    let least_informative =
-        d.informative.as_ref().map_or(2, |a| a.values().iter().copied().min().unwrap_or(2));
-    let used = u64::from(most(&d.informative, 2))
-        + u64::from(most(&d.redundant, 2))
-        + u64::from(most(&d.repeated, 0));
-    let features = d.features.values().iter().copied().min().unwrap_or(0);
-    if used > u64::from(features) {
-        let message =
-            format!("informative + redundant + repeated is {used}, more than the {features} features");
-        return Err(Problem::field(format!("{path}.features"), message));
-    }
-    let classes = u64::from(d.classes.values().iter().copied().max().unwrap_or(2));
-    let clusters = classes * u64::from(most(&d.clusters_per_class, 2));
-    if least_informative < 64 && clusters > 1 << least_informative {
-        let message = format!(
-            "{clusters} clusters (classes × clusters_per_class) need as many corners, but {least_informative} informative features make only {}",
-            1u64 << least_informative
-        );
-        return Err(Problem::field(format!("{path}.informative"), message));
-    }
-    Ok(())
 }
 
 fn check_features(d: &FeaturesSpec, path: &str) -> Check {

@@ -1,6 +1,6 @@
 //! What a trial costs, in floating-point operations.
 
-use super::{DatasetConfig, FullConfig, ModelConfig, PretrainedConfig, StrategyConfig, TextConfig};
+use super::{DatasetConfig, FullConfig, GeneratorConfig, ModelConfig, StrategyConfig, SyntheticConfig};
 use crate::spec::{LeaveOneOut, Optimizer};
 
 /// Number of refits a trial of n samples makes.
@@ -22,41 +22,71 @@ pub fn trial_flops(
     leave_one_out: Option<LeaveOneOut>,
 ) -> f64 {
     let (n, d, classes) = dataset.shape();
-    match (model, dataset, &strategy.full) {
-        (ModelConfig::Huggingface(model), DatasetConfig::Text(text), Some(full)) => {
-            tuning_flops(text, model, full, strategy.steps, leave_one_out)
+    match (model, &strategy.full) {
+        (ModelConfig::Identity, _) | (_, None) => {
+            training_flops(n, model.hidden().unwrap_or(d), classes, strategy, leave_one_out)
         }
-        (ModelConfig::Huggingface(model), ..) => {
-            training_flops(n, model.hidden, classes, strategy, leave_one_out)
-        }
-        (ModelConfig::Identity, ..) => training_flops(n, d, classes, strategy, leave_one_out),
+        (_, Some(full)) => tuning_flops(dataset, model, full, strategy.steps, leave_one_out),
     }
 }
 
-/// Operations of full fine-tuning: a token costs two operations a weight on the way forward and twice that on the way back,
-/// and attention 4·L·d a layer; evaluations go forward only. Texts are counted at their mean length.
+/// Operations of full fine-tuning: an example costs [`forward_flops`] on the way forward and twice that on the way back;
+/// evaluations go forward only.
 #[must_use]
 pub fn tuning_flops(
-    text: &TextConfig,
-    model: &PretrainedConfig,
+    dataset: &DatasetConfig,
+    model: &ModelConfig,
     full: &FullConfig,
     steps: u32,
     leave_one_out: Option<LeaveOneOut>,
 ) -> f64 {
-    let tokens = f64::from(text.mean_tokens.min(text.max_length));
-    let forward = tokens
-        * (2.0 * model.layer_weights as f64
-            + 4.0 * tokens * f64::from(model.hidden) * f64::from(model.layers));
-    let total = full.total_steps(text.train_rows, steps);
+    let forward = forward_flops(dataset, model);
+    let (n, ..) = dataset.shape();
+    let tested = match dataset {
+        DatasetConfig::Synthetic(c) => f64::from(c.test_samples),
+        DatasetConfig::Features(c) => {
+            f64::from(c.train_rows) * c.test_fraction / (1.0 - c.test_fraction).max(0.01)
+        }
+        DatasetConfig::Text(c) => f64::from(c.test_rows),
+    };
+    let total = full.total_steps(n, steps);
     let evaluations = f64::from(total.div_ceil(full.evaluation_steps(total)).max(1));
     let batch = f64::from(full.batch_size);
     let passes = if full.lnsr.is_some() { 2.0 } else { 1.0 };
     let trained = 3.0 * passes * batch * f64::from(total);
-    let relearned = 3.0 * batch * f64::from(full.surt_steps(text.train_rows));
+    let relearned = 3.0 * batch * f64::from(full.surt_steps(n));
     // Refits go through every phase, and are not evaluated.
-    let runs = 1.0 + f64::from(refits(text.train_rows, leave_one_out));
-    let evaluated = evaluations * f64::from(text.test_rows) + f64::from(text.train_rows);
-    BASE_FLOPS + forward * (runs * (relearned + trained) + evaluated)
+    let runs = 1.0 + f64::from(refits(n, leave_one_out));
+    BASE_FLOPS + forward * (runs * (relearned + trained) + evaluations * tested + f64::from(n))
+}
+
+/// Operations of one example on its way forward: a token costs two a weight, and attention 4·L·d a layer. Texts are counted
+/// at their mean length.
+fn forward_flops(dataset: &DatasetConfig, model: &ModelConfig) -> f64 {
+    let tokens = match dataset {
+        DatasetConfig::Text(text) => f64::from(text.mean_tokens.min(text.max_length)),
+        DatasetConfig::Synthetic(SyntheticConfig {
+            generator: GeneratorConfig::TokenSequences { grammar, .. },
+            ..
+        }) => f64::from(grammar.length + 2),
+        _ => 1.0,
+    };
+    let sequences = |weights: f64, hidden: u32, layers: u32| {
+        tokens * (2.0 * weights + 4.0 * tokens * f64::from(hidden) * f64::from(layers))
+    };
+    match model {
+        ModelConfig::Identity => 0.0,
+        ModelConfig::Huggingface(m) => sequences(m.layer_weights as f64, m.hidden, m.layers),
+        ModelConfig::Transformer(m) => {
+            // Four products of attention and two of four times the width.
+            let weights = 12.0 * f64::from(m.hidden) * f64::from(m.hidden) * f64::from(m.layers);
+            sequences(weights, m.hidden, m.layers)
+        }
+        ModelConfig::Mlp(m) => {
+            let (_, d, _) = dataset.shape();
+            2.0 * f64::from(m.hidden) * (f64::from(d) + f64::from(m.hidden) * f64::from(m.layers))
+        }
+    }
 }
 
 /// Operations of a head: each step multiplies by X and by its transpose (4·n·d a column), or by the Gram

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use evenkeel_common::seed::{Key, Purpose, Stream};
+use evenkeel_common::seed::{Purpose, Stream};
 use evenkeel_common::text::Metric;
 use evenkeel_common::trial::{GeneratorConfig, SyntheticConfig};
 
-use super::{DataError, Dataset};
+use super::{DataError, Dataset, Draws};
 
 /// Most numbers the covariances of all clusters may take: 1e8 f64 are 800 MB.
 const MAX_COVARIANCE_NUMBERS: u64 = 100_000_000;
@@ -42,19 +42,19 @@ struct Structure {
 ///
 /// # Errors
 /// When the features do not suffice or there are more clusters than corners.
-pub fn generate(config: &SyntheticConfig, key: &Key) -> Result<Dataset, DataError> {
+pub fn generate(config: &SyntheticConfig, draws: Draws<'_>) -> Result<Dataset, DataError> {
     let GeneratorConfig::Classification { flip_y, .. } = config.generator else {
         return Err(DataError::Invalid("not a `classification` dataset".to_owned()));
     };
-    let structure = structure(config, &mut key.stream(Purpose::Structure, 0, 0))?;
+    let structure = structure(config, &mut draws.key.stream(Purpose::Structure, 0, 0))?;
     let set = |purpose: Purpose, rows: u32, least: usize| {
-        let mut stream = key.stream(purpose, 0, 0);
+        let mut stream = draws.key.stream(purpose, 0, 0);
         let x = structure.inputs(config, rows as usize, &mut stream);
         let y = structure.classes(config, rows as usize, flip_y, least, &mut stream);
         (x, y)
     };
-    let (x_train, y_train) = set(Purpose::TrainSamples, config.samples, 2);
-    let (x_test, y_test) = set(Purpose::TestSamples, config.test_samples, 0);
+    let (x_train, y_train) = set(draws.purposes[0], config.samples, 2);
+    let (x_test, y_test) = set(draws.purposes[1], config.test_samples, 0);
     Ok(Dataset {
         features: config.features as usize,
         classes: config.classes as usize,

@@ -5,6 +5,8 @@
 //! | [`separable`] | linearly separable data with a known margin |
 //! | [`classification`] | the semantics of scikit-learn's `make_classification` |
 //! | [`blobs`] | one Gaussian a class |
+//! | [`shapes`] | moons, circles, parity of signs, a random teacher |
+//! | [`sequences`] | tokens from a probabilistic grammar |
 //! | [`features`] | stratified splits of a feature file |
 //! | [`text`] | stratified splits of texts, and their tokens |
 //!
@@ -15,6 +17,8 @@ pub mod blobs;
 pub mod classification;
 pub mod features;
 pub mod separable;
+pub mod sequences;
+pub mod shapes;
 pub mod text;
 
 use std::sync::Arc;
@@ -63,18 +67,18 @@ pub trait Inputs {
         Err(DataError::Unavailable(format!("{}: there are no models here", config.path)))
     }
 
-    /// The texts of a dataset as features of an encoder.
+    /// A dataset as features of an encoder.
     ///
     /// # Errors
     /// When dataset or model cannot be had, or there is no encoder here.
     fn encode(
         &self,
-        config: &TextConfig,
-        model: &PretrainedConfig,
+        config: &DatasetConfig,
+        model: &ModelConfig,
         sweep_seed: u64,
     ) -> Result<Dataset, DataError> {
         let _ = (model, sweep_seed);
-        Err(DataError::Invalid(format!("{}: no encoder is at hand for these texts", config.path)))
+        Err(DataError::Invalid(format!("no encoder is at hand for the dataset {}", config.to_json())))
     }
 }
 
@@ -149,13 +153,39 @@ pub fn load(
     inputs: &dyn Inputs,
 ) -> Result<Dataset, DataError> {
     let key = Key::of_dataset(sweep_seed, &config.to_json());
-    match config {
-        DatasetConfig::Synthetic(synthetic) => generate(synthetic, &key),
-        DatasetConfig::Features(split) => features::split(&*inputs.table(split)?, split, &key),
-        DatasetConfig::Text(text) => match model {
-            ModelConfig::Huggingface(model) => inputs.encode(text, model, sweep_seed),
-            ModelConfig::Identity => Err(DataError::Invalid(format!("{}: texts need an encoder", text.path))),
-        },
+    match (model, config) {
+        (ModelConfig::Identity, DatasetConfig::Synthetic(synthetic)) => generate(synthetic, Draws::of(&key)),
+        (ModelConfig::Identity, DatasetConfig::Features(split)) => {
+            features::split(&*inputs.table(split)?, split, &key)
+        }
+        (ModelConfig::Identity, DatasetConfig::Text(text)) => {
+            Err(DataError::Invalid(format!("{}: texts need an encoder", text.path)))
+        }
+        _ => inputs.encode(config, model, sweep_seed),
+    }
+}
+
+/// Where the samples of a synthetic dataset come from: the structure depends on the key alone, the samples of each set
+/// also on a purpose, so that sets of different purposes have no sample in common.
+#[derive(Clone, Copy)]
+pub struct Draws<'a> {
+    /// What all draws depend on.
+    pub key: &'a Key,
+    /// Purposes of the two sets.
+    pub purposes: [Purpose; 2],
+}
+
+impl<'a> Draws<'a> {
+    /// Training and test set.
+    #[must_use]
+    pub fn of(key: &'a Key) -> Self {
+        Self { key, purposes: [Purpose::TrainSamples, Purpose::TestSamples] }
+    }
+
+    /// In their place a validation set and an unlabelled corpus of the same distribution.
+    #[must_use]
+    pub fn beside(key: &'a Key) -> Self {
+        Self { key, purposes: [Purpose::ValidationSamples, Purpose::Corpus] }
     }
 }
 
@@ -163,7 +193,7 @@ pub fn load(
 ///
 /// # Errors
 /// When the configuration cannot be met.
-pub fn generate(config: &SyntheticConfig, key: &Key) -> Result<Dataset, DataError> {
+pub fn generate(config: &SyntheticConfig, draws: Draws<'_>) -> Result<Dataset, DataError> {
     if config.classes < 2 || config.samples < 2 * config.classes || config.features == 0 {
         let SyntheticConfig { samples, features, classes, .. } = config;
         return Err(DataError::Invalid(format!(
@@ -172,11 +202,22 @@ pub fn generate(config: &SyntheticConfig, key: &Key) -> Result<Dataset, DataErro
     }
     match &config.generator {
         GeneratorConfig::Separable { margin, noise, max_norm } => {
-            separable::generate(config, *margin, *noise, *max_norm, key)
+            separable::generate(config, *margin, *noise, *max_norm, draws)
         }
-        GeneratorConfig::Classification { .. } => classification::generate(config, key),
+        GeneratorConfig::Classification { .. } => classification::generate(config, draws),
         GeneratorConfig::Blobs { cluster_std, center_box } => {
-            Ok(blobs::generate(config, *cluster_std, *center_box, key))
+            Ok(blobs::generate(config, *cluster_std, *center_box, draws))
+        }
+        GeneratorConfig::Moons { noise } => Ok(shapes::moons(config, *noise, draws)),
+        GeneratorConfig::Circles { noise, factor } => Ok(shapes::circles(config, *noise, *factor, draws)),
+        GeneratorConfig::Xor { informative, noise } => {
+            Ok(shapes::xor(config, *informative as usize, *noise, draws))
+        }
+        GeneratorConfig::Teacher { units, flip_y } => {
+            shapes::teacher(config, *units as usize, *flip_y, draws)
+        }
+        GeneratorConfig::TokenSequences { .. } => {
+            Err(DataError::Invalid("sequences of tokens need an encoder".to_owned()))
         }
     }
 }
@@ -190,17 +231,17 @@ fn turn(i: usize, classes: u32) -> u32 {
 /// appends the inputs of the i-th sample to its argument.
 fn both_sets(
     config: &SyntheticConfig,
-    key: &Key,
+    draws: Draws<'_>,
     mut draw: impl FnMut(&mut evenkeel_common::seed::Stream, usize, &mut Vec<f32>) -> u32,
 ) -> Dataset {
     let mut set = |purpose: Purpose, rows: u32| {
-        let mut stream = key.stream(purpose, 0, 0);
+        let mut stream = draws.key.stream(purpose, 0, 0);
         let mut x = Vec::with_capacity(rows as usize * config.features as usize);
         let y = (0..rows as usize).map(|i| draw(&mut stream, i, &mut x)).collect();
         (x, y)
     };
-    let (x_train, y_train) = set(Purpose::TrainSamples, config.samples);
-    let (x_test, y_test) = set(Purpose::TestSamples, config.test_samples);
+    let (x_train, y_train) = set(draws.purposes[0], config.samples);
+    let (x_test, y_test) = set(draws.purposes[1], config.test_samples);
     Dataset {
         features: config.features as usize,
         classes: config.classes as usize,

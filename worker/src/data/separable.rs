@@ -1,9 +1,9 @@
 //! Linearly separable data with a known margin.
 
-use evenkeel_common::seed::{Key, Purpose, Stream};
+use evenkeel_common::seed::{Purpose, Stream};
 use evenkeel_common::trial::{SyntheticConfig, separable_offset};
 
-use super::{DataError, Dataset, both_sets, turn};
+use super::{DataError, Dataset, Draws, both_sets, turn};
 
 /// Draws a linearly separable dataset with hard margin at least `margin` (γ), up to the rounding to f32.
 ///
@@ -25,7 +25,7 @@ pub fn generate(
     margin: f64,
     noise: f64,
     max_norm: f64,
-    key: &Key,
+    draws: Draws<'_>,
 ) -> Result<Dataset, DataError> {
     let d = config.features as usize;
     let classes = config.classes as usize;
@@ -41,10 +41,10 @@ pub fn generate(
             "a margin of {margin} with {classes} classes needs points of norm {offset:.4}, above max_norm {max_norm}"
         )));
     }
-    let basis = orthonormal(&mut key.stream(Purpose::Structure, 0, 0), span, d);
+    let basis = orthonormal(&mut draws.key.stream(Purpose::Structure, 0, 0), span, d);
     let directions = class_directions(&basis, classes, d);
     let mut point = vec![0.0; d];
-    Ok(both_sets(config, key, |stream, i, x| {
+    Ok(both_sets(config, draws, |stream, i, x| {
         let class = turn(i, config.classes);
         let along = (offset + stream.normal().abs()).min(max_norm);
         for value in &mut point {
@@ -130,6 +130,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evenkeel_common::seed::Key;
     use evenkeel_common::trial::GeneratorConfig;
 
     fn config(samples: u32, features: u32, classes: u32) -> SyntheticConfig {
@@ -155,7 +156,7 @@ mod tests {
     fn points_keep_the_margin_and_the_norm() {
         for classes in [2, 3, 5] {
             let key = Key::of_dataset(3, "separable");
-            let data = generate(&config(200, 10, classes), 0.5, 3.0, 6.0, &key).unwrap();
+            let data = generate(&config(200, 10, classes), 0.5, 3.0, 6.0, Draws::of(&key)).unwrap();
             let basis =
                 orthonormal(&mut key.stream(Purpose::Structure, 0, 0), (classes as usize - 1).max(1), 10);
             let v = class_directions(&basis, classes as usize, 10);
@@ -174,6 +175,9 @@ mod tests {
     #[test]
     fn a_margin_that_does_not_fit_into_the_ball_is_refused() {
         let key = Key::of_dataset(0, "x");
-        assert!(matches!(generate(&config(40, 12, 10), 5.0, 1.0, 6.0, &key), Err(DataError::Invalid(_))));
+        assert!(matches!(
+            generate(&config(40, 12, 10), 5.0, 1.0, 6.0, Draws::of(&key)),
+            Err(DataError::Invalid(_))
+        ));
     }
 }

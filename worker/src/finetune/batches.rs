@@ -5,7 +5,7 @@ use tch::{Device, Tensor};
 
 use super::prepared::Prepared;
 use crate::data::text::{TokenExample, Tokens};
-use crate::models::Batch;
+use crate::models::{Batch, Input};
 
 /// Batches whose examples are sorted by length together.
 const BUCKET_BATCHES: usize = 16;
@@ -37,11 +37,16 @@ pub fn epoch(
     batches
 }
 
-/// Inputs as tensors, padded to the longest.
+/// Inputs as tensors: tokens padded to the longest, or feature vectors.
 ///
 /// # Errors
 /// When memory is short.
-pub fn tensors(inputs: &[&Tokens], data: &Prepared, device: Device) -> Result<Batch, tch::TchError> {
+pub fn tensors(inputs: &[&Tokens], data: &Prepared, device: Device) -> Result<Input, tch::TchError> {
+    if let Some(vectors) = &data.vectors {
+        let rows: Vec<i64> = inputs.iter().flat_map(|input| &input.ids).map(|id| i64::from(*id)).collect();
+        let rows = Tensor::f_from_slice(&rows)?.f_to_device(device)?;
+        return Ok(Input::Vectors(vectors.f_index_select(0, &rows)?));
+    }
     let rows = inputs.len();
     let length = inputs.iter().map(|input| input.ids.len()).max().unwrap_or(0);
     let mut ids = vec![data.padding; rows * length];
@@ -55,11 +60,12 @@ pub fn tensors(inputs: &[&Tokens], data: &Prepared, device: Device) -> Result<Ba
     }
     let shape = [rows as i64, length as i64];
     let place = |tensor: Tensor| tensor.f_view(shape)?.f_to_device(device);
-    Batch::new(
+    let batch = Batch::new(
         &place(Tensor::f_from_slice(&ids)?)?,
         &place(Tensor::f_from_slice(&types)?)?,
         &place(Tensor::f_from_slice(&mask)?)?,
-    )
+    )?;
+    Ok(Input::Tokens(batch))
 }
 
 /// The inputs of some examples, one after the other, and how many each example has.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use evenkeel_common::seed::Key;
 use evenkeel_common::spec::{Pooling, Precision};
 use evenkeel_common::text::{self, Form, Metric, OwnFormat, Source, TextData};
-use evenkeel_common::trial::{FullConfig, PretrainedConfig, StrategyConfig, TextConfig};
+use evenkeel_common::trial::{
+    DatasetConfig, FullConfig, ModelConfig, PretrainedConfig, StrategyConfig, TextConfig,
+};
 use serde::Serialize;
 
 use super::FinetuneEngine;
@@ -121,6 +123,7 @@ pub fn rates(
         mean_tokens: 30,
         skipped: 0,
     };
+    let (dataset, model) = (DatasetConfig::Text(text), ModelConfig::Huggingface(model));
     let full = FullConfig {
         precision,
         length_buckets: buckets,
@@ -130,7 +133,7 @@ pub fn rates(
     let strategy = StrategyConfig::full(steps, 2e-5, full.clone());
     let device = Device::parse("auto").map_err(|error| EngineError::Device(error.to_string()))?;
     let mut engine = FinetuneEngine::new(device);
-    let (encoder, prepared) = engine.prepare(&text, &model, 0, &folder)?;
+    let (encoder, prepared) = engine.prepare(&dataset, &model, 0, &folder, &|| false)?;
     let setup = Setup {
         encoder: &encoder,
         data: &prepared,

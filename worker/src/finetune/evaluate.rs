@@ -80,7 +80,7 @@ pub fn encode(
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|place| examples.get(*place).map_or(0, TokenExample::length));
     let mut features =
-        Tensor::f_zeros([examples.len() as i64, encoder.config.hidden], (Kind::Float, device))?;
+        Tensor::f_zeros([examples.len() as i64, encoder.network.hidden()], (Kind::Float, device))?;
     let mut rest = &order[..];
     while let Some(first) = rest.first() {
         // The batch's longest is about as long as its first: the order is by length.

@@ -8,7 +8,7 @@ use super::batches::{examples, inputs, tensors};
 use super::dropout::Masks;
 use super::prepared::{Encoder, Prepared};
 use crate::data::text::TokenExample;
-use crate::models::{Batch, Noise, Transformer};
+use crate::models::{Input, Network, Noise};
 
 /// Noise on the output of a layer (LNSR).
 pub struct Perturbation {
@@ -40,7 +40,7 @@ impl Noise for Position {
 pub struct Forward<'a> {
     data: &'a Prepared,
     device: Device,
-    transformer: Transformer,
+    network: Network,
     pooling: Pooling,
     /// Dropout masks; none in evaluation.
     masks: Option<Masks>,
@@ -57,18 +57,18 @@ impl<'a> Forward<'a> {
         dropout: Option<f64>,
         masks: Option<Masks>,
     ) -> Self {
-        let mut config = encoder.config.clone();
-        if let Some(p) = dropout {
-            (config.hidden_dropout, config.attention_dropout) = (p, p);
-        }
-        Self { data, device, transformer: Transformer::new(config), pooling: encoder.pooling, masks }
+        let network = match dropout {
+            Some(p) => encoder.network.with_dropout(p),
+            None => encoder.network.clone(),
+        };
+        Self { data, device, network, pooling: encoder.pooling, masks }
     }
 
     fn noise(&self) -> Position {
         Position(self.masks.clone())
     }
 
-    fn batch(&self, set: &[&TokenExample]) -> Result<(Batch, usize), TchError> {
+    fn batch(&self, set: &[&TokenExample]) -> Result<(Input, usize), TchError> {
         let (inputs, each) = inputs(set);
         Ok((tensors(&inputs, self.data, self.device)?, each))
     }
@@ -87,15 +87,15 @@ impl<'a> Forward<'a> {
         let (batch, each) = self.batch(set)?;
         let finish = |pooled: Tensor| examples(&pooled.f_to_kind(Kind::Float)?, each);
         let Some(perturbation) = perturbation else {
-            let pooled = self.transformer.features(seen, &batch, self.pooling, &mut self.noise())?;
+            let pooled = self.network.features(seen, &batch, self.pooling, &mut self.noise())?;
             return Ok((finish(pooled)?, None));
         };
-        let layers = self.transformer.config().layers;
+        let layers = self.network.layers();
         let from = perturbation.layer.min(layers);
         let mut below = self.noise();
-        let mut hidden = self.transformer.embed(seen, &batch, &mut below)?;
+        let mut hidden = self.network.embed(seen, &batch, &mut below)?;
         for layer in 0..from {
-            hidden = self.transformer.layer(seen, layer, &hidden, &batch, &mut below)?;
+            hidden = self.network.layer(seen, layer, &hidden, &batch, &mut below)?;
         }
         let Perturbation { sigma, noise: mut stream, .. } = perturbation;
         let drawn: Vec<f32> = (0..hidden.numel()).map(|_| (sigma * stream.normal()) as f32).collect();
@@ -108,29 +108,23 @@ impl<'a> Forward<'a> {
             // The masks of the layers above, twice from the same place.
             let mut noise = below.clone();
             for layer in from..layers.saturating_sub(1) {
-                *vectors = self.transformer.layer(seen, layer, vectors, &batch, &mut noise)?;
+                *vectors = self.network.layer(seen, layer, vectors, &batch, &mut noise)?;
             }
             // Noise after the last layer leaves only the pooling above it.
             *vectors = match from < layers {
-                true => self.transformer.top(seen, vectors, &batch, self.pooling, &mut noise)?,
-                false => self.transformer.pool(seen, vectors, &batch, self.pooling)?,
+                true => self.network.top(seen, vectors, &batch, self.pooling, &mut noise)?,
+                false => self.network.pool(seen, vectors, &batch, self.pooling)?,
             };
         }
         Ok((finish(hidden)?, Some(finish(noisy)?)))
     }
 
-    /// Vectors of all tokens after the last layer [N, H].
+    /// Vectors of all tokens [N, H], or of all inputs of a perceptron [B, H], after the last layer.
     ///
     /// # Errors
     /// When memory is short.
-    pub fn tokens(&self, seen: &[Tensor], batch: &Batch) -> Result<Tensor, TchError> {
-        self.transformer.encode(seen, batch, &mut self.noise())
-    }
-
-    /// The encoder.
-    #[must_use]
-    pub fn transformer(&self) -> &Transformer {
-        &self.transformer
+    pub fn vectors(&self, seen: &[Tensor], batch: &Input) -> Result<Tensor, TchError> {
+        self.network.encode(seen, batch, &mut self.noise())
     }
 
     /// Gradient checkpointing (Chen et al. 2016): goes forward without a graph, keeping the input of each layer alone, and
@@ -149,32 +143,32 @@ impl<'a> Forward<'a> {
     ) -> Result<f64, TchError> {
         let (batch, each) = self.batch(set)?;
         // The last layer is part of the top, which is computed once.
-        let below = self.transformer.config().layers.saturating_sub(1);
+        let below = self.network.layers().saturating_sub(1);
         let mut noise = self.noise();
         let mut kept: Vec<(Tensor, Position)> = Vec::new();
         let mut hidden = {
             let _guard = tch::no_grad_guard();
-            self.transformer.embed(seen, &batch, &mut noise)?
+            self.network.embed(seen, &batch, &mut noise)?
         };
         for layer in 0..below {
             let _guard = tch::no_grad_guard();
             kept.push((hidden.shallow_clone(), noise.clone()));
-            hidden = self.transformer.layer(seen, layer, &hidden, &batch, &mut noise)?;
+            hidden = self.network.layer(seen, layer, &hidden, &batch, &mut noise)?;
         }
         let leaf = |hidden: &Tensor| hidden.f_detach()?.f_set_requires_grad(true);
         let top = leaf(&hidden)?;
-        let pooled = self.transformer.top(seen, &top, &batch, self.pooling, &mut noise)?;
+        let pooled = self.network.top(seen, &top, &batch, self.pooling, &mut noise)?;
         let (value, reported) = loss(&examples(&pooled.f_to_kind(Kind::Float)?, each)?)?;
         value.f_backward()?;
         let mut gradient = top.grad();
         for layer in (0..below).rev() {
             let Some((input, mut noise)) = kept.pop() else { break };
             let input = leaf(&input)?;
-            let output = self.transformer.layer(seen, layer, &input, &batch, &mut noise)?;
+            let output = self.network.layer(seen, layer, &input, &batch, &mut noise)?;
             output.f_mul(&gradient)?.f_sum(Kind::Float)?.f_backward()?;
             gradient = input.grad();
         }
-        let embedded = self.transformer.embed(seen, &batch, &mut self.noise())?;
+        let embedded = self.network.embed(seen, &batch, &mut self.noise())?;
         // Frozen under adapters.
         if embedded.requires_grad() {
             embedded.f_mul(&gradient)?.f_sum(Kind::Float)?.f_backward()?;

@@ -1,4 +1,4 @@
-//! Full fine-tuning of pre-trained encoders on texts, and their features for head tuning.
+//! Full fine-tuning of pre-trained encoders, and their features for head tuning.
 //!
 //! | module | holds |
 //! |---|---|
@@ -7,7 +7,9 @@
 //! | [`weights`] | the tensors of a run: mixout, adapters, number format |
 //! | [`forward`] | from examples to features: dropout, noise on layers, gradient checkpointing |
 //! | [`losses`] | cross-entropy over heads, regularisers |
-//! | [`relearn`] | masked tokens (SURT) |
+//! | [`relearn`], `guess` | masked tokens and masked features (SURT, pre-training) |
+//! | [`pretrain`], `small` | small encoders, pre-trained here |
+//! | `source` | which encoder and which examples a trial asks for |
 //! | [`optimizer`], [`schedule`], [`dropout`] | steps, their sizes, masks |
 //! | [`run`], `step`, `initial` | one training run: its phases; a step; weights that are drawn |
 //! | [`evaluate`] | what a model says of examples |
@@ -23,87 +25,61 @@ pub mod checkpoint;
 pub mod dropout;
 pub mod evaluate;
 pub mod forward;
+mod guess;
 mod initial;
 pub mod losses;
 pub mod optimizer;
 pub mod prepared;
+pub mod pretrain;
 pub mod relearn;
 pub mod run;
 pub mod schedule;
+mod small;
+mod source;
 mod step;
 pub mod trial;
 pub mod weights;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use evenkeel_common::seed::{Key, Purpose};
 use evenkeel_common::spec::LeaveOneOut;
-use evenkeel_common::trial::{DatasetConfig, ModelConfig, PretrainedConfig, TextConfig, Trial, refits};
+use evenkeel_common::trial::{DatasetConfig, ModelConfig, Trial, refits};
 use tch::Tensor;
 
 use self::checkpoint::Checkpoints;
 use self::prepared::{Encoder, Prepared};
+use self::pretrain::{Encoders, NoEncoders};
 use self::run::{Seeds, Setup};
 use crate::data::{Dataset, Inputs};
 use crate::device::Device;
 use crate::engine::{EngineError, PackWatch};
-use crate::models::Family;
+use crate::models::{Family, Network};
 
 /// Datasets in tokens that are kept.
 const KEPT_DATASETS: usize = 4;
 
-/// What decides the tokens of a dataset.
-type PreparedKey = (TextConfig, String, u64);
-
 /// Fine-tunes encoders on one device. Lives on one OS thread: its tensors never leave it.
 pub struct FinetuneEngine {
     device: Device,
+    encoders: Arc<dyn Encoders>,
     /// The encoder used last: one fills much of a small device.
-    encoder: Option<(PretrainedConfig, Rc<Encoder>)>,
-    datasets: Vec<(PreparedKey, Rc<Prepared>)>,
+    encoder: Option<(String, Rc<Encoder>)>,
+    datasets: Vec<(String, Rc<Prepared>)>,
 }
 
 impl FinetuneEngine {
     /// An engine on a device.
     #[must_use]
     pub fn new(device: Device) -> Self {
-        Self { device, encoder: None, datasets: Vec::new() }
+        Self::with_encoders(device, Arc::new(NoEncoders))
     }
 
-    fn encoder(&mut self, model: &PretrainedConfig, inputs: &dyn Inputs) -> Result<Rc<Encoder>, EngineError> {
-        if let Some((_, encoder)) = self.encoder.as_ref().filter(|(known, _)| known == model) {
-            return Ok(Rc::clone(encoder));
-        }
-        self.encoder = None;
-        let files = inputs.model(model)?;
-        let encoder = Rc::new(Encoder::new(model, &files, self.device.tch_device())?);
-        self.encoder = Some((model.clone(), Rc::clone(&encoder)));
-        Ok(encoder)
-    }
-
-    /// An encoder, and a dataset in its tokens.
-    fn prepare(
-        &mut self,
-        text: &TextConfig,
-        model: &PretrainedConfig,
-        sweep_seed: u64,
-        inputs: &dyn Inputs,
-    ) -> Result<(Rc<Encoder>, Rc<Prepared>), EngineError> {
-        let encoder = self.encoder(model, inputs)?;
-        let key = (text.clone(), model.content.clone(), sweep_seed);
-        if let Some(at) = self.datasets.iter().position(|(known, _)| *known == key) {
-            let entry = self.datasets.remove(at);
-            let prepared = Rc::clone(&entry.1);
-            self.datasets.push(entry);
-            return Ok((encoder, prepared));
-        }
-        let streams = dataset_key(text, sweep_seed);
-        let prepared = Rc::new(encoder.prepare(&*inputs.text(text)?, text, &streams)?);
-        if self.datasets.len() >= KEPT_DATASETS {
-            self.datasets.remove(0);
-        }
-        self.datasets.push((key, Rc::clone(&prepared)));
-        Ok((encoder, prepared))
+    /// An engine on a device that keeps the encoders it pre-trains.
+    #[must_use]
+    pub fn with_encoders(device: Device, encoders: Arc<dyn Encoders>) -> Self {
+        Self { device, encoders, encoder: None, datasets: Vec::new() }
     }
 
     /// Trains trials one after the other; each is delivered as soon as it is there.
@@ -120,14 +96,15 @@ impl FinetuneEngine {
         let total: f64 = trials.iter().map(Trial::flops).sum::<f64>().max(1.0);
         let mut done = 0.0;
         for trial in trials {
-            let (ModelConfig::Huggingface(model), DatasetConfig::Text(text), Some(full)) =
-                (&trial.model, &trial.dataset, &trial.strategy.full)
-            else {
-                return Err(EngineError::Data("full fine-tuning needs texts and an encoder".to_owned()));
+            let Some(full) = &trial.strategy.full else {
+                return Err(EngineError::Data("this is no full fine-tuning".to_owned()));
             };
-            let (encoder, prepared) = self.prepare(text, model, trial.settings.sweep_seed, inputs)?;
+            let sweep_seed = trial.settings.sweep_seed;
+            let cancelled = || watch.is_cancelled();
+            let (encoder, prepared) =
+                self.prepare(&trial.dataset, &trial.model, sweep_seed, inputs, &cancelled)?;
             check_layers(trial, &encoder)?;
-            let key = dataset_key(text, trial.settings.sweep_seed);
+            let key = Key::of_dataset(sweep_seed, &trial.dataset.to_json());
             let controls = trial.strategy.seed_controls;
             let seed = |controlled: bool| if controlled { trial.seed } else { 0 };
             let n = prepared.data.train.len();
@@ -146,7 +123,7 @@ impl FinetuneEngine {
                 left_out: left_out(trial, &key, n, &kept),
                 kept,
                 lengths: prepared.data.train.iter().map(|example| example.length()).collect(),
-                metric: text.metric,
+                metric: trial.dataset.metric(),
                 device: self.device.tch_device(),
             };
             let share = trial.flops() / total;
@@ -167,12 +144,12 @@ impl FinetuneEngine {
     /// When dataset or encoder cannot be had, or memory is short.
     pub fn features(
         &mut self,
-        text: &TextConfig,
-        model: &PretrainedConfig,
+        dataset: &DatasetConfig,
+        model: &ModelConfig,
         sweep_seed: u64,
         inputs: &dyn Inputs,
     ) -> Result<Dataset, EngineError> {
-        let (encoder, prepared) = self.prepare(text, model, sweep_seed, inputs)?;
+        let (encoder, prepared) = self.prepare(dataset, model, sweep_seed, inputs, &|| false)?;
         let _guard = tch::no_grad_guard();
         let values = prepared.values(&encoder)?;
         let encode = |examples: &[crate::data::text::TokenExample]| -> Result<Vec<f32>, EngineError> {
@@ -182,21 +159,16 @@ impl FinetuneEngine {
         };
         let data = &prepared.data;
         Ok(Dataset {
-            features: encoder.config.hidden as usize,
+            features: encoder.network.hidden() as usize,
             classes: data.classes,
             x_train: encode(&data.train)?,
             y_train: data.train.iter().map(|example| example.label).collect(),
             x_test: encode(&data.test)?,
             y_test: data.test.iter().map(|example| example.label).collect(),
-            metric: text.metric,
+            metric: dataset.metric(),
             groups_test: data.test.iter().map(|example| example.group).collect(),
         })
     }
-}
-
-/// What the draws of a dataset depend on.
-fn dataset_key(text: &TextConfig, sweep_seed: u64) -> Key {
-    Key::of_dataset(sweep_seed, &DatasetConfig::Text(text.clone()).to_json())
 }
 
 /// Training examples that `data_perturbation` keeps, rising; at least one.
@@ -223,13 +195,14 @@ fn left_out(trial: &Trial, key: &Key, n: usize, kept: &[usize]) -> Vec<usize> {
 /// What a strategy says of layers has to fit the encoder.
 fn check_layers(trial: &Trial, encoder: &Encoder) -> Result<(), EngineError> {
     let Some(full) = &trial.strategy.full else { return Ok(()) };
-    if full.gradient_checkpointing && encoder.config.family == Family::Albert {
+    let albert = matches!(&encoder.network, Network::Transformer(t) if t.config().family == Family::Albert);
+    if full.gradient_checkpointing && albert {
         return Err(EngineError::Data(format!(
             "strategy {}: gradient_checkpointing computes layers one by one, but those of ALBERT share their weights",
             trial.strategy.name
         )));
     }
-    let layers = encoder.config.layers;
+    let layers = encoder.network.layers();
     let asked = [("lnsr.layer", full.lnsr.map(|lnsr| lnsr.layer)), ("reinit.layers", full.reinit)];
     for (field, asked) in asked {
         if let Some(asked) = asked.filter(|asked| *asked > layers) {

@@ -1,5 +1,5 @@
 //! Self Unsupervised Re-Training (Fu, So, Collier 2023, §5.3): masked language modelling (Devlin et al. 2019, §3.1) on the
-//! task's own training texts.
+//! task's own training texts. For feature vectors the same with features in place of tokens.
 //!
 //! The softmax runs over the tokens that occur in the dataset, not over the whole vocabulary: tokens that no text uses are
 //! no candidates. That is what makes the phase as cheap as fine-tuning.
@@ -10,15 +10,59 @@ use evenkeel_common::seed::Purpose;
 use tch::{Kind, Tensor};
 
 use super::batches::{inputs, tensors};
-use super::prepared::Prepared;
+use super::guess::MaskedFeatures;
+use super::prepared::{Guesses, Prepared};
 use super::run::{Run, Setup};
 use super::weights::Weights;
 use crate::data::text::Tokens;
 use crate::engine::EngineError;
-use crate::models::MlmHead;
+use crate::models::{MlmHead, Network, Transformer};
 
-/// The objective, and the head it trains beside the encoder.
+/// What is learnt without labels.
+pub enum Objective {
+    /// To guess tokens.
+    Tokens(MaskedTokens),
+    /// To guess features.
+    Features(MaskedFeatures),
+}
+
+impl Objective {
+    /// The objective of an encoder; adds its head to the weights.
+    ///
+    /// # Errors
+    /// When the tokenizer has no token for what is to be guessed, or memory is short.
+    pub fn new(setup: &Setup<'_>, share: f64, weights: &mut Weights) -> Result<Self, EngineError> {
+        match &setup.encoder.network {
+            Network::Transformer(network) => {
+                MaskedTokens::new(setup, network.clone(), share, weights).map(Self::Tokens)
+            }
+            Network::Mlp(network) => {
+                MaskedFeatures::new(setup, network.config.inputs, share, weights).map(Self::Features)
+            }
+        }
+    }
+
+    /// Adds the gradient of a part of a batch; gives its mean loss. `counted` examples of the whole batch count.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn backward(
+        &self,
+        run: &Run<'_>,
+        leaves: &[Tensor],
+        part: &[usize],
+        counted: usize,
+    ) -> Result<f64, EngineError> {
+        match self {
+            Self::Tokens(objective) => objective.backward(run, leaves, part, counted),
+            Self::Features(objective) => objective.backward(run, leaves, part, counted),
+        }
+    }
+}
+
+/// Masked tokens, and the head that guesses them.
 pub struct MaskedTokens {
+    network: Transformer,
     /// Share of the tokens that are to be guessed.
     share: f64,
     mask: i64,
@@ -30,21 +74,23 @@ pub struct MaskedTokens {
 
 impl MaskedTokens {
     /// Adds the head to the weights: the one of the encoder's file, or a new one.
-    ///
-    /// # Errors
-    /// When the tokenizer has no token for what is to be guessed, or memory is short.
-    pub fn new(setup: &Setup<'_>, share: f64, weights: &mut Weights) -> Result<Self, EngineError> {
+    fn new(
+        setup: &Setup<'_>,
+        network: Transformer,
+        share: f64,
+        weights: &mut Weights,
+    ) -> Result<Self, EngineError> {
         let Some(mask) = setup.data.mask else {
             return Err(EngineError::Data(
                 "`surt` needs a tokenizer with a token [MASK] or <mask>, and this model's has none"
                     .to_owned(),
             ));
         };
-        let (config, data) = (&setup.encoder.config, setup.data);
+        let (config, data) = (network.config(), setup.data);
         let (narrow, wide) = (config.embedding_size, config.hidden);
         let options = (Kind::Float, setup.device);
-        let tensors: [Tensor; 5] = match &setup.encoder.mlm {
-            Some(head) => {
+        let tensors: [Tensor; 5] = match &setup.encoder.guesses {
+            Some(Guesses::Tokens(head)) => {
                 let rows = Tensor::f_from_slice(&data.vocabulary)?;
                 let copy = |tensor: &Tensor| tensor.f_detach_copy()?.f_to_device(setup.device);
                 [
@@ -55,7 +101,7 @@ impl MaskedTokens {
                     head.bias.f_index_select(0, &rows)?.f_to_device(setup.device)?,
                 ]
             }
-            None => {
+            _ => {
                 let mut stream =
                     setup.key.stream(Purpose::Reinitialization, setup.seeds.initialization, 1 << 40);
                 let drawn: Vec<f32> = (0..narrow * wide).map(|_| (0.02 * stream.normal()) as f32).collect();
@@ -75,14 +121,10 @@ impl MaskedTokens {
         }
         let trained = data.data.train.iter().flat_map(|example| &example.inputs).flat_map(|input| &input.ids);
         let candidates: BTreeSet<u32> = trained.copied().filter(|id| !is_special(data, *id)).collect();
-        Ok(Self { share, mask, head, candidates: candidates.into_iter().collect() })
+        Ok(Self { network, share, mask, head, candidates: candidates.into_iter().collect() })
     }
 
-    /// Adds the gradient of a part of a batch; gives its mean loss. `counted` examples of the whole batch count.
-    ///
-    /// # Errors
-    /// When memory is short.
-    pub fn backward(
+    fn backward(
         &self,
         run: &Run<'_>,
         leaves: &[Tensor],
@@ -125,7 +167,7 @@ impl MaskedTokens {
         let batch = tensors(&disturbed.iter().collect::<Vec<_>>(), setup.data, setup.device)?;
         let seen = run.weights.effective(leaves, None, setup.full.precision)?;
         let forward = run.forward(place);
-        let hidden = forward.tokens(&seen, &batch)?;
+        let hidden = forward.vectors(&seen, &batch)?;
         let place = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(setup.device);
         let chosen = hidden.f_index_select(0, &place(&rows)?)?;
         let [dense_weight, dense_bias, norm_weight, norm_bias, bias] = self.head;
@@ -137,7 +179,7 @@ impl MaskedTokens {
             norm_bias: leaf(norm_bias)?,
             bias: leaf(bias)?,
         };
-        let logits = forward.transformer().mlm_logits(&seen, &head, &chosen)?.f_to_kind(Kind::Float)?;
+        let logits = self.network.mlm_logits(&seen, &head, &chosen)?.f_to_kind(Kind::Float)?;
         let loss = logits.f_cross_entropy_loss(
             &place(&targets)?,
             None::<Tensor>,

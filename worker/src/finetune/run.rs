@@ -14,7 +14,7 @@ use super::initial::{fresh_heads, start_anew};
 use super::losses::Head;
 use super::optimizer::{Moments, Rule, squared_norm};
 use super::prepared::{Encoder, Prepared};
-use super::relearn::MaskedTokens;
+use super::relearn::Objective;
 use super::weights::{Place, Weights};
 use crate::engine::EngineError;
 
@@ -120,7 +120,7 @@ pub struct Run<'a> {
     /// What the weights say of the test set, as long as they are those of the last evaluation.
     tested: Option<Seen>,
     /// The objective of the phase without labels.
-    pub(super) masked: Option<MaskedTokens>,
+    pub(super) masked: Option<Objective>,
     /// Places of the classifiers among the tensors.
     head: (usize, Option<usize>),
     /// The epoch at work and its batches.
@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
         };
         if let Some(surt) = setup.full.surt {
             run.phase = Phase::Relearn;
-            run.masked = Some(MaskedTokens::new(setup, surt.mask, &mut run.weights)?);
+            run.masked = Some(Objective::new(setup, surt.mask, &mut run.weights)?);
             run.reset_moments()?;
         } else {
             run.begin_tuning()?;
@@ -221,7 +221,7 @@ impl<'a> Run<'a> {
     /// Layers that start anew, and step sizes by layer.
     fn prepare_encoder(&mut self) -> Result<(), EngineError> {
         let setup = self.setup;
-        let layers = setup.encoder.config.layers;
+        let layers = setup.encoder.network.layers();
         if let Some(count) = setup.full.reinit {
             for at in 0..self.weights.encoder_len() {
                 let part = &self.weights.parts[at];
@@ -231,11 +231,11 @@ impl<'a> Run<'a> {
                     Place::Embeddings | Place::Head => false,
                 };
                 if anew {
-                    let (linear, norm) = (part.linear, !part.decays && part.name.ends_with("weight"));
+                    let norm = !part.decays && part.name.ends_with("weight");
                     let mut value = self.weights.values[at].shallow_clone();
                     let stream =
                         setup.key.stream(Purpose::Reinitialization, setup.seeds.initialization, at as u64);
-                    start_anew(&mut value, linear, norm, stream)?;
+                    start_anew(&setup.encoder.network, &mut value, norm, stream)?;
                 }
             }
         }
@@ -347,10 +347,23 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When memory is short or the device fails.
     pub fn advance_without_point(&mut self) -> Result<(), EngineError> {
+        let _ = self.step_within_phase()?;
+        if self.phase == Phase::Relearn && !self.diverged && self.step >= self.steps() {
+            self.begin_tuning()?;
+        }
+        Ok(())
+    }
+
+    /// Makes one step and stays in its phase. Gives the loss of the batch's parts.
+    ///
+    /// # Errors
+    /// When memory is short or the device fails.
+    pub(super) fn step_within_phase(&mut self) -> Result<f64, EngineError> {
         self.tested = None;
         let batch = self.batch();
         let counted = batch.iter().filter(|place| Some(**place) != self.left_out).count();
         let leaves = self.weights.leaves()?;
+        let mut sum = 0.0;
         if counted > 0 {
             let parts = self.setup.full.accumulation.max(1) as usize;
             for part in batch.chunks(batch.len().div_ceil(parts).max(1)) {
@@ -359,16 +372,14 @@ impl<'a> Run<'a> {
                     Phase::Tune => self.tuning_loss(&leaves, part, counted)?,
                 };
                 self.diverged |= !loss.is_finite();
+                sum += loss;
             }
         }
         if !self.diverged {
             self.apply(&leaves)?;
         }
         self.step += 1;
-        if self.phase == Phase::Relearn && !self.diverged && self.step >= self.steps() {
-            self.begin_tuning()?;
-        }
-        Ok(())
+        Ok(sum)
     }
 
     /// Whether training depends on the validation score: evaluating it costs time.

@@ -128,8 +128,8 @@ impl Weights {
         self.values.len() - 1
     }
 
-    /// Freezes the encoder and adds adapters to the query and value projections of each layer (Hu et al. 2022, §4.2): the
-    /// encoder sees W + (α/r)·B·A with A [r, in] ~ N(0, 1/r²) and B [out, r] zero.
+    /// Freezes the encoder and adds adapters to the query and value projections of each layer (Hu et al. 2022, §4.2), or to
+    /// the one product of a perceptron's layer: the encoder sees W + (α/r)·B·A with A [r, in] ~ N(0, 1/r²) and B [out, r] zero.
     ///
     /// # Errors
     /// When memory is short.
@@ -143,7 +143,10 @@ impl Weights {
         for at in 0..self.encoder {
             let (name, place) = (self.parts[at].name.clone(), self.parts[at].place);
             self.parts[at].trained = false;
-            if !(name.ends_with("query.weight") || name.ends_with("value.weight")) {
+            let adapted = name.ends_with("query.weight")
+                || name.ends_with("value.weight")
+                || (matches!(place, Place::Layer(_)) && name.starts_with("layer.") && self.parts[at].linear);
+            if !adapted {
                 continue;
             }
             let value = &self.values[at];

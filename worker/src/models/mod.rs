@@ -1,10 +1,12 @@
-//! Transformer encoders in the layout of Hugging Face: BERT, RoBERTa, ELECTRA and ALBERT.
+//! Encoders: transformers in the layout of Hugging Face (BERT, RoBERTa, ELECTRA, ALBERT), and small perceptrons.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`load`] | weights from a safetensors file |
 //! | [`batch`] | sequences of tokens without their padding |
 //! | [`transformer`] | from tokens to vectors, as functions of the parameters |
+//! | [`mlp`] | the same from feature vectors |
+//! | [`network`] | both behind one face |
 //!
 //! What a configuration says, and which tensors an encoder has, is in [`evenkeel_common::encoder`].
 //!
@@ -13,6 +15,8 @@
 
 pub mod batch;
 pub mod load;
+pub mod mlp;
+pub mod network;
 pub mod transformer;
 
 pub use batch::Batch;
@@ -21,4 +25,6 @@ pub use evenkeel_common::encoder::{
 };
 pub use evenkeel_common::spec::Pooling;
 pub use load::{MlmHead, has_pooler, load, load_mlm_head};
+pub use mlp::{Mlp, MlpConfig};
+pub use network::{Input, Network};
 pub use transformer::{Noise, Quiet, Transformer};
