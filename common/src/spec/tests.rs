@@ -54,7 +54,8 @@ fn an_unknown_field_is_refused_with_the_nearest_one() {
     check(
         "generator: separable",
         "generator: seperable",
-        "spec.yaml:4: datasets[0].synthetic.generator: found \"seperable\"; allowed: `separable`, `classification`, `blobs`\n  did you mean `separable`?",
+        "spec.yaml:4: datasets[0].synthetic.generator: found \"seperable\"; allowed: `separable`, `classification`, `blobs`, \
+         `moons`, `circles`, `xor`, `teacher`, `token_sequences`\n  did you mean `separable`?",
     );
     check(
         "baseline: head",
