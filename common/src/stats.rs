@@ -4,9 +4,18 @@
 //! values are the same, in whatever order and through whatever merges they came. A group has as many values as
 //! there are seeds, so keeping them costs little, and quantiles need them anyway.
 
+mod agreement;
+mod compare;
+mod normal;
 mod regression;
 mod student;
 
+pub use agreement::{Agreement, Votes};
+pub use compare::{
+    LEAST_SEEDS, Pairs, RatioEstimate, SignedRank, brown_forsythe, holm, mean_variance_ratio, seeds_needed,
+    signed_rank,
+};
+pub use normal::{normal_cdf, normal_quantile};
 pub use regression::{Line, ols};
 pub use student::{student_t_cdf, student_t_quantile};
 
@@ -129,6 +138,16 @@ impl Sample {
         quantile(&self.sorted(), p)
     }
 
+    /// Expected greatest of k values drawn with replacement (Dodge et al. 2020, eq. 1 to 5): what the best of k runs would
+    /// score. None of an empty sample, or for k = 0.
+    #[must_use]
+    pub fn expected_max(&self, k: u32) -> Option<f64> {
+        let sorted = self.sorted();
+        let n = (!sorted.is_empty() && k > 0).then_some(sorted.len() as f64)?;
+        let up_to = |rank: usize| libm::pow(rank as f64 / n, f64::from(k));
+        Some(sorted.iter().zip(0..).map(|(value, rank)| value * (up_to(rank + 1) - up_to(rank))).sum())
+    }
+
     /// Variance with n − 1 in the denominator; from two values on.
     #[must_use]
     pub fn variance(&self) -> Option<f64> {
@@ -230,5 +249,7 @@ fn variance(values: &[f64]) -> Option<f64> {
     Some(((squares - rest * rest / n) / (n - 1.0)).max(0.0))
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use evenkeel_common::grid::{Coordinates, Grid};
 use evenkeel_common::results::{Status, TrialOutcome};
-use evenkeel_common::stats::{FailedRuns, Sample, Summary as Numbers, variance_ratio};
+use evenkeel_common::stats::{
+    Agreement, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, Votes, brown_forsythe,
+    mean_variance_ratio,
+};
 
 use super::points::{DatasetPoint, Place, Points, StrategyPoint};
 use super::tables::Tables;
@@ -45,6 +48,8 @@ pub(super) struct Group {
     /// Means over seeds.
     pub flip_rate: Option<f64>,
     pub weight_distance: Option<f64>,
+    /// Whether the seeds predict the same, where predictions are kept.
+    pub agreement: Option<Agreement>,
     seeds: Vec<Seed>,
 }
 
@@ -59,6 +64,7 @@ impl Group {
 struct Open {
     group: Group,
     samples: [Sample; 5],
+    votes: Votes,
 }
 
 impl Open {
@@ -80,9 +86,10 @@ impl Open {
             loo_max: None,
             flip_rate: None,
             weight_distance: None,
+            agreement: None,
             seeds: Vec::new(),
         };
-        Self { group, samples: Default::default() }
+        Self { group, samples: Default::default(), votes: Votes::default() }
     }
 
     fn push(&mut self, at: &Coordinates, outcome: &TrialOutcome) {
@@ -105,6 +112,9 @@ impl Open {
         for (sample, value) in self.samples.iter_mut().zip(values) {
             value.into_iter().for_each(|value| sample.push(value));
         }
+        if let Some(predictions) = &outcome.predictions {
+            self.votes.push(predictions);
+        }
         group.loo_max = m.loo_max.into_iter().chain(group.loo_max).reduce(f64::max);
         group.seeds.push(Seed { position: at.seed, score: m.score, loo: m.loo_mean });
     }
@@ -113,7 +123,8 @@ impl Open {
         let [score, loo, margin, flips, distance] = self.samples.map(|sample| sample.summary());
         let mean = |numbers: Option<Numbers>| numbers.map(|numbers| numbers.mean);
         let (flip_rate, weight_distance) = (mean(flips), mean(distance));
-        Group { score, loo, margin, flip_rate, weight_distance, ..self.group }
+        let agreement = self.votes.agreement();
+        Group { score, loo, margin, flip_rate, weight_distance, agreement, ..self.group }
     }
 }
 
@@ -124,16 +135,21 @@ pub(super) struct Compared {
     pub difference: Option<Numbers>,
     /// Mean of the strategy over mean of the baseline.
     pub mean_ratio: Option<f64>,
-    /// Variance of the strategy over variance of the baseline.
-    pub variance_ratio: Option<f64>,
+    /// Variance of the strategy over variance of the baseline, with its interval.
+    pub variance_ratio: Option<RatioEstimate>,
+    /// p-value of the test of Brown & Forsythe that both vary equally.
+    pub equal_variances: Option<f64>,
     /// The two variances, from two pairs on.
     pub variances: Option<(f64, f64)>,
+    /// The values themselves.
+    pub pairs: Pairs,
 }
 
 impl Compared {
     fn of(strategy: &[Seed], baseline: &[Seed], get: impl Fn(&Seed) -> Option<f64>) -> Self {
         let (mut ours, mut theirs, mut differences) =
             (Sample::default(), Sample::default(), Sample::default());
+        let mut pairs = Pairs::new();
         let mut rest = baseline.iter().peekable();
         for seed in strategy {
             // Both are sorted by seed.
@@ -143,14 +159,19 @@ impl Compared {
                 ours.push(a);
                 theirs.push(b);
                 differences.push(a - b);
+                if a.is_finite() && b.is_finite() {
+                    pairs.push((a, b));
+                }
             }
         }
         let means = (ours.summary().map(|n| n.mean), theirs.summary().map(|n| n.mean));
         Self {
             difference: differences.summary(),
             mean_ratio: means.0.zip(means.1).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b),
-            variance_ratio: variance_ratio(&ours, &theirs),
+            variance_ratio: mean_variance_ratio(std::slice::from_ref(&pairs)),
+            equal_variances: brown_forsythe(&ours.sorted(), &theirs.sorted()).map(|(_, p)| p),
             variances: ours.variance().zip(theirs.variance()),
+            pairs,
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use evenkeel_common::grid::Grid;
 use evenkeel_common::id::SweepId;
-use evenkeel_common::stats::{Line, Sample, ols};
+use evenkeel_common::stats::{
+    LEAST_SEEDS, Line, Pairs, Sample, holm, mean_variance_ratio, ols, seeds_needed, signed_rank,
+};
 use serde::Serialize;
 
 use super::RunInfo;
@@ -91,8 +93,21 @@ pub struct LineSummary {
     pub failed_run_rate: Option<f64>,
     /// Variance of the score over seeds relative to the baseline's, both averaged over the pairs.
     pub variance_ratio: Option<f64>,
+    /// Lower end of its 95 % interval (BCa bootstrap over seeds, the datasets being given).
+    pub variance_ratio_ci_low: Option<f64>,
+    /// Upper end; none also where it is infinite.
+    pub variance_ratio_ci_high: Option<f64>,
     /// Pairs that the variance ratio is known of.
     pub variance_ratio_pairs: u64,
+    /// Pairs in which the score varies less than the baseline's.
+    pub less_varied_pairs: u64,
+    /// Pairs in which it varies more.
+    pub more_varied_pairs: u64,
+    /// p-value of Wilcoxon's signed-rank test over the pairs that standard deviations are the same, corrected for the
+    /// number of strategies (Holm 1979).
+    pub signed_rank_p: Option<f64>,
+    /// Seeds that would show a variance ratio like this one on a single dataset, at level 0.05 with power 0.8.
+    pub seeds_needed: Option<u64>,
     /// Mean leave-one-out distance relative to the baseline's, median over the pairs.
     pub loo_ratio: Option<f64>,
     /// Exponent of the mean leave-one-out distance in n.
@@ -169,10 +184,10 @@ pub(super) fn summarize(
         seeds: grid.seeds(),
         groups: tally.groups,
         baseline: spec.baseline_name().to_owned(),
-        strategies: tally.lines.iter().map(|line| line_summary(line, tally, spec)).collect(),
+        strategies: corrected(tally.lines.iter().map(|line| line_summary(line, tally, spec)).collect()),
         failures,
         unlisted_failures: tally.other_errors,
-        notes: notes(tally, left_out),
+        notes: notes(tally, spec, left_out),
         version: run.version.clone(),
         workers: run.workers.clone(),
         devices: run.devices.clone(),
@@ -182,13 +197,26 @@ pub(super) fn summarize(
     }
 }
 
-fn notes(tally: &Tally, left_out: Option<&str>) -> Vec<String> {
+fn notes(tally: &Tally, spec: &evenkeel_common::spec::Spec, left_out: Option<&str>) -> Vec<String> {
     let mut notes: Vec<String> = left_out.map(str::to_owned).into_iter().collect();
     let thinned = tally.lines.iter().map(|line| line.points.share()).filter(|(kept, seen)| kept < seen);
     if let Some((kept, seen)) = thinned.max_by_key(|(_, seen)| *seen) {
         notes.push(format!(
             "plots and slopes use a sample of the groups, chosen by a hash of their number (at worst {kept} of {seen} \
              groups of a strategy); tables and all other numbers use every trial"
+        ));
+    }
+    let resampled = tally.lines.iter().map(|line| line.scores.share()).filter(|(kept, seen)| kept < seen);
+    if let Some((kept, seen)) = resampled.max_by_key(|(_, seen)| *seen) {
+        notes.push(format!(
+            "intervals of variance ratios are made from a sample of the datasets, chosen by a hash of their number (at \
+             worst {kept} of {seen}); they are wider than those of all datasets would be"
+        ));
+    }
+    if tally.pairs > 0 && spec.seeds.len() < LEAST_SEEDS as u64 {
+        notes.push(format!(
+            "variance ratios have no intervals: they need at least {LEAST_SEEDS} seeds, and there are {}",
+            spec.seeds.len()
         ));
     }
     let skipped: u64 =
@@ -201,8 +229,23 @@ fn notes(tally: &Tally, left_out: Option<&str>) -> Vec<String> {
     notes
 }
 
+/// Lines whose p-values are corrected for how many there are.
+fn corrected(mut lines: Vec<LineSummary>) -> Vec<LineSummary> {
+    let p_values: Vec<f64> = lines.iter().filter_map(|line| line.signed_rank_p).collect();
+    let mut adjusted = holm(&p_values).into_iter();
+    for p in lines.iter_mut().filter_map(|line| line.signed_rank_p.as_mut()) {
+        *p = adjusted.next().unwrap_or(*p);
+    }
+    lines
+}
+
 fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::Spec) -> LineSummary {
     let (squares, degrees) = line.within;
+    let variance_ratio = ratio_of_means(&line.score_variances.0, &line.score_variances.1);
+    let scores: Vec<Pairs> = line.scores.in_order().cloned().collect();
+    let interval = mean_variance_ratio(&scores).and_then(|estimate| estimate.ci95);
+    let differences = line.sd_differences.sorted();
+    let signed = |sign: f64| differences.iter().filter(|difference| *difference * sign > 0.0).count() as u64;
     LineSummary {
         label: line.label.clone(),
         strategy: spec.strategies.get(line.strategy).map(|s| s.name.clone()).unwrap_or_default(),
@@ -217,8 +260,14 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
         loo_mean: line.loo.get(),
         loo_max: line.loo_max,
         failed_run_rate: line.failed_runs.rate(),
-        variance_ratio: ratio_of_means(&line.score_variances.0, &line.score_variances.1),
+        variance_ratio,
+        variance_ratio_ci_low: interval.map(|(low, _)| low).filter(|low| low.is_finite()),
+        variance_ratio_ci_high: interval.map(|(_, high)| high).filter(|high| high.is_finite()),
         variance_ratio_pairs: line.score_variances.0.count(),
+        less_varied_pairs: signed(-1.0),
+        more_varied_pairs: signed(1.0),
+        signed_rank_p: signed_rank(&differences).map(|test| test.p),
+        seeds_needed: variance_ratio.and_then(|ratio| seeds_needed(ratio, 0.05, 0.8)),
         loo_ratio: line.loo_ratios.quantile(0.5),
         slope_samples: slope(line.points.iter(), |point| Some(f64::from(point.samples))),
         slope_margin: slope(line.points.iter(), |point| point.margin),

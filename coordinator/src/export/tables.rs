@@ -39,6 +39,17 @@ const OTHERS: &[(&str, Get)] = measures![
 /// Statistics over seeds, as columns `<quantity>_<statistic>`.
 const STATISTICS: [&str; 13] =
     ["count", "mean", "sd", "se", "ci_low", "ci_high", "min", "q1", "median", "q3", "max", "iqr", "cv"];
+/// Comparisons with the baseline, as columns `<quantity>_<statistic>`.
+const COMPARED: [&str; 8] = [
+    "difference",
+    "difference_ci_low",
+    "difference_ci_high",
+    "ratio",
+    "variance_ratio",
+    "variance_ratio_ci_low",
+    "variance_ratio_ci_high",
+    "brown_forsythe_p",
+];
 const QUANTITIES: [&str; 2] = ["score", "loo_mean"];
 
 /// One table: its rows in the making and its file.
@@ -153,6 +164,8 @@ impl Tables {
         numbers(row, group.score.as_ref());
         numbers(row, group.loo.as_ref());
         row.real(group.loo_max).real(group.flip_rate).real(group.weight_distance);
+        row.real(group.agreement.map(|agreement| agreement.disagreement));
+        row.real(group.agreement.and_then(|agreement| agreement.kappa));
     }
 
     /// Adds a strategy point against a baseline point.
@@ -168,7 +181,11 @@ impl Tables {
             row.whole(Some(difference.map_or(0, |numbers| numbers.count)));
             row.real(difference.map(|numbers| numbers.mean));
             row.real(interval.map(|(low, _)| low)).real(interval.map(|(_, high)| high));
-            row.real(quantity.mean_ratio).real(quantity.variance_ratio);
+            let ratio = quantity.variance_ratio;
+            let interval = ratio.and_then(|ratio| ratio.ci95);
+            row.real(quantity.mean_ratio).real(ratio.map(|ratio| ratio.ratio));
+            row.real(interval.map(|(low, _)| low)).real(interval.map(|(_, high)| high));
+            row.real(quantity.equal_variances);
         }
         // A dataset with many strategy points makes many pairs.
         if row.len() >= BATCH_ROWS { self.comparisons.flush() } else { Ok(()) }
@@ -285,7 +302,7 @@ fn stability() -> Rows {
         let kind = |statistic| if statistic == "count" { Whole } else { Real };
         fields.extend(STATISTICS.map(|statistic| (format!("{quantity}_{statistic}"), kind(statistic))));
     }
-    fields.extend(reals(["loo_max", "loo_flip_rate", "weight_distance"]));
+    fields.extend(reals(["loo_max", "loo_flip_rate", "weight_distance", "disagreement", "fleiss_kappa"]));
     Rows::new(fields)
 }
 
@@ -302,8 +319,7 @@ fn comparisons() -> Rows {
     ]);
     for quantity in QUANTITIES {
         fields.push((format!("{quantity}_pairs"), Whole));
-        for statistic in ["difference", "difference_ci_low", "difference_ci_high", "ratio", "variance_ratio"]
-        {
+        for statistic in COMPARED {
             fields.push((format!("{quantity}_{statistic}"), Real));
         }
     }

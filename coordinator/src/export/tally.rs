@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use evenkeel_common::grid::{Coordinates, Grid};
 use evenkeel_common::results::{Status, TrialOutcome};
-use evenkeel_common::stats::{FailedRuns, Sample};
+use evenkeel_common::stats::{FailedRuns, Pairs, Sample};
 
 use super::groups::{Group, Pair};
 use super::measured;
@@ -17,6 +17,8 @@ const GROUPS: usize = 20_000;
 const CURVES: usize = 500;
 /// Lines that plots have at most: as many colours as can be told apart.
 const PLOTTED: usize = 8;
+/// Datasets of a line whose scores intervals are made from at most.
+const RESAMPLED: usize = 2_000;
 /// Distinct errors that are kept.
 const ERRORS: usize = 200;
 
@@ -54,6 +56,13 @@ impl<T> Thinned<T> {
     /// The items kept.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|(_, item)| item)
+    }
+
+    /// The items kept, in an order that depends on their numbers alone.
+    pub fn in_order(&self) -> impl Iterator<Item = &T> {
+        let mut order: Vec<&(u64, T)> = self.items.iter().collect();
+        order.sort_by_key(|(hash, _)| *hash);
+        order.into_iter().map(|(_, item)| item)
     }
 
     /// How many were kept, of how many.
@@ -110,6 +119,10 @@ pub(super) struct LineTally {
     /// datasets on which the baseline does not vary at all do not exist, and leaving them out would favour whoever is
     /// compared.
     pub score_variances: (Sample, Sample),
+    /// Standard deviation of the score minus that of the baseline, in each pair.
+    pub sd_differences: Sample,
+    /// Scores of the pairs, for the interval.
+    pub scores: Thinned<Pairs>,
     pub loo_ratios: Sample,
     pub points: Thinned<GroupPoint>,
     pub curves: Thinned<Curve>,
@@ -185,6 +198,8 @@ impl Tally {
             sds: Sample::default(),
             within: (0.0, 0),
             score_variances: Default::default(),
+            sd_differences: Sample::default(),
+            scores: Thinned::new(RESAMPLED),
             loo_ratios: Sample::default(),
             points: Thinned::new(GROUPS),
             curves: Thinned::new(CURVES),
@@ -264,11 +279,14 @@ impl Tally {
     /// Counts a pair.
     pub fn pair(&mut self, pair: &Pair<'_>) {
         self.pairs += 1;
+        let number = self.pairs;
         let (strategy, point) = pair.strategy_at;
         let Some(line) = self.line(strategy, point) else { return };
         if let Some((ours, theirs)) = pair.score.variances {
             line.score_variances.0.push(ours);
             line.score_variances.1.push(theirs);
+            line.sd_differences.push(ours.sqrt() - theirs.sqrt());
+            line.scores.offer(number, || pair.score.pairs.clone());
         }
         pair.loo.mean_ratio.into_iter().for_each(|ratio| line.loo_ratios.push(ratio));
     }

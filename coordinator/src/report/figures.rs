@@ -1,5 +1,7 @@
 //! Numbers and times as people read them.
 
+use crate::export::LineSummary;
+
 /// A number with `digits` significant digits, in plain notation where that is short.
 pub(super) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
@@ -18,6 +20,22 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
 /// The same, or a dash.
 pub(super) fn maybe(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| significant(value, digits))
+}
+
+/// A strategy's variance ratio and its interval.
+pub(super) fn ratio(line: &LineSummary) -> String {
+    let Some(value) = line.variance_ratio else { return "–".to_owned() };
+    let value = significant(value, 3);
+    match (line.variance_ratio_ci_low, line.variance_ratio_ci_high) {
+        (Some(low), Some(high)) => format!("{value} [{}, {}]", significant(low, 2), significant(high, 2)),
+        (Some(low), None) => format!("{value} [{}, ∞]", significant(low, 2)),
+        _ => value,
+    }
+}
+
+/// On how many datasets a strategy varies less than the baseline, and on how many more.
+pub(super) fn votes(line: &LineSummary) -> String {
+    format!("{} : {}", count(line.less_varied_pairs), count(line.more_varied_pairs))
 }
 
 /// A share as a percentage.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{count, counted, duration, escape, maybe, percent, significant, time};
+use super::figures::{count, counted, duration, escape, maybe, percent, ratio, significant, time, votes};
 use super::plots::{Figure, figures};
 use super::words::findings;
 use crate::export::{ExportError, Plots, Summary};
@@ -95,7 +95,8 @@ fn strategies(html: &mut String, summary: &Summary) {
     html.push_str(
         "<div class=\"wide\"><table><thead><tr><th>strategy</th><th>trials</th><th>diverged</th><th>failed</th>\
          <th>mean score</th><th>SD over seeds, pooled</th><th>SD over seeds, median</th><th>failed runs</th>\
-         <th>mean LOO distance</th><th>max LOO distance</th><th>variance ratio</th></tr></thead><tbody>\n",
+         <th>mean LOO distance</th><th>max LOO distance</th><th>variance ratio</th><th>varies less : more</th>\
+         <th>p</th></tr></thead><tbody>\n",
     );
     for line in &summary.strategies {
         let cells = [
@@ -108,7 +109,9 @@ fn strategies(html: &mut String, summary: &Summary) {
             line.failed_run_rate.map_or_else(|| "–".to_owned(), percent),
             maybe(line.loo_mean, 3),
             maybe(line.loo_max, 3),
-            if line.is_baseline { "baseline".to_owned() } else { maybe(line.variance_ratio, 3) },
+            if line.is_baseline { "baseline".to_owned() } else { ratio(line) },
+            if line.is_baseline { String::new() } else { votes(line) },
+            if line.is_baseline { String::new() } else { maybe(line.signed_rank_p, 2) },
         ];
         let _ = write!(html, "<tr><th>{}</th>", escape(&line.label));
         cells.iter().for_each(|cell| {
@@ -121,7 +124,10 @@ fn strategies(html: &mut String, summary: &Summary) {
         "</tbody></table></div>\n<p class=\"small\">The score is each dataset's metric on the test set: accuracy, unless the \
          dataset has another. A failed run diverged or was right no more often than predicting the most frequent class. LOO \
          (leave-one-out) distance: how far training moves when one point is left out, for heads the direction of the \
-         weights, 0 (not at all) to 2 (reversed), for encoders the weights themselves. Variance ratio: variance of the score over seeds relative to {}, both averaged over the same datasets.</p>",
+         weights, 0 (not at all) to 2 (reversed), for encoders the weights themselves. Variance ratio: variance of the score over seeds relative to {}, both averaged over the same datasets, with its 95 % \
+         interval (BCa bootstrap over seeds: how far other seeds might have led on these datasets). Varies less : more: on how many \
+         datasets. p: Wilcoxon's signed-rank test over datasets that standard deviations are the same, corrected for the number \
+         of strategies (Holm).</p>",
         escape(&summary.baseline)
     );
 }

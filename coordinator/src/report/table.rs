@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width};
 
-use super::figures::{clip, count, maybe, percent};
+use super::figures::{clip, count, maybe, percent, ratio};
 use crate::export::{LineSummary, Summary};
 
 /// A rule below the header, and nothing else.
@@ -33,7 +33,7 @@ pub fn render(summary: &Summary, width: Option<u16>) -> String {
         column("mean LOO", some(|line| line.loo_mean), &|line| maybe(line.loo_mean, 3)),
         column("max LOO", some(|line| line.loo_max), &|line| maybe(line.loo_max, 3)),
         column("variance ratio", some(|line| line.variance_ratio), &|line| {
-            if line.is_baseline { "baseline".to_owned() } else { maybe(line.variance_ratio, 3) }
+            if line.is_baseline { "baseline".to_owned() } else { ratio(line) }
         }),
     ]
     .into_iter()

@@ -3,8 +3,8 @@
 use super::figures::{count, counted, percent, significant};
 use crate::export::{LineSummary, Slope, Summary};
 
-/// A variance ratio within this factor of 1 is called about the same.
-const ABOUT_THE_SAME: f64 = 1.1;
+/// More seeds than this are not worth naming.
+const MOST_SEEDS: u64 = 10_000;
 
 /// Sentences about results: what varies, what follows the theory, what went wrong. Not escaped.
 pub(super) fn findings(summary: &Summary) -> Vec<String> {
@@ -54,19 +54,37 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
 }
 
 fn against_baseline(line: &LineSummary, baseline: &str) -> Option<String> {
-    let ratio = line.variance_ratio.filter(|_| !line.is_baseline);
-    let spread = ratio.map(|ratio| {
-        let change = if ratio < 1.0 / ABOUT_THE_SAME {
-            "varies less over seeds than"
-        } else if ratio > ABOUT_THE_SAME {
-            "varies more over seeds than"
-        } else {
-            "varies over seeds about as much as"
+    let known = line.variance_ratio.filter(|_| !line.is_baseline);
+    let spread = known.map(|value| {
+        let interval = (line.variance_ratio_ci_low, line.variance_ratio_ci_high);
+        // Nothing is called a difference whose interval holds 1.
+        let (verb, doubt) = match interval {
+            (_, Some(high)) if high < 1.0 => ("varies less over seeds than", ""),
+            (Some(low), _) if low > 1.0 => ("varies more over seeds than", ""),
+            (Some(_), _) => ("cannot be told to vary less or more over seeds than", ", which holds 1"),
+            _ => ("was not seen with enough seeds to say how it varies beside", ""),
+        };
+        let within = match interval {
+            (Some(low), high) => format!(
+                " (95 % interval {} to {}{doubt})",
+                significant(low, 2),
+                high.map_or_else(|| "infinity".to_owned(), |high| significant(high, 2))
+            ),
+            _ => String::new(),
+        };
+        let needed = match (line.seeds_needed, doubt.is_empty()) {
+            (Some(seeds), false) if seeds < MOST_SEEDS => format!(
+                "; were that the true ratio, {} would show it on a single dataset",
+                counted(seeds, "seed", "seeds")
+            ),
+            _ => String::new(),
         };
         format!(
-            "its score {change} that of {baseline}: the variance is {} times as large (both averaged over {})",
-            significant(ratio, 3),
-            counted(line.variance_ratio_pairs, "dataset", "datasets")
+            "its score {verb} that of {baseline}: the variance is {} times as large{within}, less on {} and more on {} of {}{needed}",
+            significant(value, 3),
+            count(line.less_varied_pairs),
+            count(line.more_varied_pairs),
+            counted(line.variance_ratio_pairs, "dataset", "datasets"),
         )
     });
     let distance = line.loo_ratio.filter(|_| !line.is_baseline).map(|ratio| {
