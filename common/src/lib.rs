@@ -17,6 +17,7 @@
 //! | [`text`] | text tasks: official and own files, and the official metrics |
 //! | [`results`] | what a trial yields, and its Arrow form |
 //! | [`stats`] | streaming statistics |
+//! | [`theory`] | the bounds that measurements are shown beside |
 //!
 //! The feature `runtime` adds the one part that does touch the world, shared by both programs.
 
@@ -33,6 +34,7 @@ pub mod spec;
 pub mod stats;
 pub mod table;
 pub mod text;
+pub mod theory;
 pub mod trial;
 
 /// Version of the protocol between coordinator, workers and clients. Peers of another version are refused.

@@ -16,7 +16,7 @@ pub use compare::{
     signed_rank,
 };
 pub use normal::{normal_cdf, normal_quantile};
-pub use regression::{Line, ols};
+pub use regression::{Line, ols, ols_within};
 pub use student::{student_t_cdf, student_t_quantile};
 
 /// Values of one quantity: mergeable, independent of order.

@@ -44,8 +44,9 @@ pub(crate) const REALS: &[Real] = reals![
     loo_loss_change,
 ];
 
-/// Columns that format 2 added: records of format 1 lack them.
-pub(crate) const LATER_REALS: &[Real] = reals![validation_score, surt_distance, class_distance];
+/// Columns that came later: older records lack them.
+pub(crate) const LATER_REALS: &[Real] =
+    reals![validation_score, surt_distance, class_distance, dual_max, feature_norm];
 
 type Small = (&'static str, fn(&Measures) -> Option<u32>, fn(&mut Measures) -> &mut Option<u32>);
 
@@ -55,8 +56,8 @@ macro_rules! smalls {
     };
 }
 
-/// Whole numbers that format 2 added.
-pub(crate) const LATER_SMALLS: &[Small] = smalls![trained_steps, truncated, skipped_rows];
+/// Whole numbers that came later.
+pub(crate) const LATER_SMALLS: &[Small] = smalls![trained_steps, truncated, skipped_rows, support_vectors];
 
 pub(super) type CurveColumn = (&'static str, fn(&CurvePoint) -> f64, fn(&mut CurvePoint) -> &mut f64);
 

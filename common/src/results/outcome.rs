@@ -84,6 +84,12 @@ pub struct Measures {
     pub truncated: Option<u32>,
     /// Rows of the dataset that were passed over because they cannot be read.
     pub skipped_rows: Option<u32>,
+    /// Greatest dual variable of the hard-margin problem of the training set; none when it is not linearly separable.
+    pub dual_max: Option<f64>,
+    /// B, greatest norm of a training point with its bias feature; none when the set is not linearly separable.
+    pub feature_norm: Option<f64>,
+    /// Support vectors of the hard-margin problem; none when the set is not linearly separable.
+    pub support_vectors: Option<u32>,
 }
 
 /// One point of a trial's curve.

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use evenkeel_common::grid::{Coordinates, Grid};
-use evenkeel_common::results::{Status, TrialOutcome};
+use evenkeel_common::results::{Measures, Status, TrialOutcome};
 use evenkeel_common::stats::{
     Agreement, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, Votes, brown_forsythe,
     mean_variance_ratio,
 };
+use evenkeel_common::theory::rate_constant;
 
 use super::points::{DatasetPoint, Place, Points, StrategyPoint};
 use super::tables::Tables;
 use super::tally::Tally;
+use super::theory::Theory;
 use super::{ExportError, measured};
 
 /// Most trials of one dataset and model that are held to be compared: 4 Mi trials of 40 bytes.
@@ -25,6 +27,23 @@ struct Seed {
     position: u64,
     score: Option<f64>,
     loo: Option<f64>,
+}
+
+/// What the hard-margin problem of a training set says beside its margin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dual {
+    /// Its greatest dual variable.
+    pub dual_max: f64,
+    /// B, the greatest norm of a point.
+    pub feature_norm: f64,
+    /// Its support vectors.
+    pub support: u32,
+}
+
+impl Dual {
+    fn of(m: &Measures) -> Option<Self> {
+        Some(Self { dual_max: m.dual_max?, feature_norm: m.feature_norm?, support: m.support_vectors? })
+    }
 }
 
 /// The trials that differ by their seed alone, with their statistics.
@@ -50,6 +69,10 @@ pub(super) struct Group {
     pub weight_distance: Option<f64>,
     /// Whether the seeds predict the same, where predictions are kept.
     pub agreement: Option<Agreement>,
+    /// What the bound needs to know of the training set.
+    pub dual: Option<Dual>,
+    /// C of the first term of the bound.
+    pub rate_constant: Option<f64>,
     seeds: Vec<Seed>,
 }
 
@@ -87,6 +110,8 @@ impl Open {
             flip_rate: None,
             weight_distance: None,
             agreement: None,
+            dual: None,
+            rate_constant: None,
             seeds: Vec::new(),
         };
         Self { group, samples: Default::default(), votes: Votes::default() }
@@ -116,6 +141,10 @@ impl Open {
             self.votes.push(predictions);
         }
         group.loo_max = m.loo_max.into_iter().chain(group.loo_max).reduce(f64::max);
+        group.dual = Dual::of(m).or(group.dual);
+        let residuals = outcome.curve.iter().map(|point| (point.step, point.direction_residual));
+        group.rate_constant =
+            rate_constant(residuals).into_iter().chain(group.rate_constant).reduce(f64::max);
         group.seeds.push(Seed { position: at.seed, score: m.score, loo: m.loo_mean });
     }
 
@@ -245,7 +274,9 @@ impl Groups {
     /// Holds a group until those of its dataset and model are there.
     pub fn keep(&mut self, group: &Group, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
         if self.left_out.is_some() {
-            return Ok(());
+            let theory = Theory::of(group, &[]);
+            tally.theory(group, &theory);
+            return tables.theory(group, &theory);
         }
         let block = (group.at.dataset, group.at.dataset_point, group.at.model);
         if self.block != Some(block) {
@@ -259,6 +290,11 @@ impl Groups {
     /// Compares the groups held, and lets them go.
     pub fn end_block(&mut self, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
         let held = std::mem::take(&mut self.held);
+        for group in &held {
+            let theory = Theory::of(group, &held);
+            tally.theory(group, &theory);
+            tables.theory(group, &theory)?;
+        }
         let (baselines, others): (Vec<&Group>, Vec<&Group>) =
             held.iter().partition(|group| group.at.strategy == self.baseline);
         for group in &others {

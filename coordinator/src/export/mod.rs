@@ -11,16 +11,20 @@
 //! | `points` | names and canonical forms of dataset and strategy points, each resolved once |
 //! | `tables` | what each table holds |
 //! | `groups` | groups, and pairs of strategy and baseline |
+//! | `theory` | the bound of a group |
 //! | `tally` | what the summary and the report need, in bounded memory |
 //! | `summary` | what is said at the end |
+//! | `slopes` | how the leave-one-out distance depends on n, γ, H and t |
 
 mod file;
 mod groups;
 mod points;
 mod rows;
+mod slopes;
 mod summary;
 mod tables;
 mod tally;
+mod theory;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -35,10 +39,11 @@ use parquet::errors::ParquetError;
 use file::{TableFile, TextFile};
 use groups::{Group, Groups};
 use points::Points;
-pub use summary::{Failure, LineSummary, Slope, Summary};
+pub use slopes::{HeadsSlope, Slope};
+pub use summary::{Failure, LineSummary, Summary};
 use tables::Tables;
 use tally::Tally;
-pub use tally::{Curve, GroupPoint, PlotLine, Plots, Thinned};
+pub use tally::{Alike, Curve, GroupPoint, PlotLine, Plots, Thinned};
 
 /// Rows that are turned into columns together. Fixed, so that files do not depend on the size of windows.
 const BATCH_ROWS: usize = 8192;

@@ -1,9 +1,12 @@
 //! Names and canonical forms of dataset and strategy points, each resolved once and not for every trial.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use evenkeel_common::grid::{Coordinates, Grid};
+use evenkeel_common::spec::Reduction;
+use evenkeel_common::trial::{DatasetConfig, StrategyConfig};
 
 /// A dataset with its axes resolved.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub(super) struct DatasetPoint {
     pub shape: (u32, u32, u32),
     /// What its trials are scored by.
     pub metric: &'static str,
+    /// Number of its family: datasets that differ by their size and instance alone.
+    pub family: u64,
 }
 
 /// A model.
@@ -34,6 +39,40 @@ pub(super) struct StrategyPoint {
     pub name: String,
     /// Its canonical form.
     pub json: String,
+    /// Everything about it.
+    pub config: StrategyConfig,
+    /// Number of its family: strategies that differ by their number of heads alone.
+    pub family: u64,
+}
+
+impl StrategyPoint {
+    fn new(config: StrategyConfig) -> Self {
+        let single = StrategyConfig { heads: 1, reduction: Reduction::Mean, ..config.clone() };
+        Self {
+            json: config.to_json(),
+            name: config.name.clone(),
+            family: number(&[&single.to_json()]),
+            config,
+        }
+    }
+}
+
+/// A number for some words, the same for the same words within this process.
+pub(super) fn number(words: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    words.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A dataset's canonical form without its size and instance.
+fn family(dataset: &DatasetConfig) -> u64 {
+    let mut form: serde_json::Value = serde_json::from_str(&dataset.to_json()).unwrap_or_default();
+    if let Some(fields) = form.as_object_mut() {
+        ["samples", "test_samples", "instance"].iter().for_each(|field| {
+            fields.remove(*field);
+        });
+    }
+    number(&[&form.to_string()])
 }
 
 /// What a trial's number stands for.
@@ -102,6 +141,7 @@ impl Points {
                     json: trial.dataset.to_json(),
                     shape: trial.shape(),
                     metric: trial.dataset.metric().name(),
+                    family: family(&trial.dataset),
                     name: trial.dataset_name,
                 };
                 self.dataset.insert((key, Arc::new(point))).1.clone()
@@ -114,8 +154,7 @@ impl Points {
                 if self.strategies.len() >= REMEMBERED {
                     self.strategies.clear();
                 }
-                let config = grid.trial(index)?.strategy;
-                let strategy = Arc::new(StrategyPoint { json: config.to_json(), name: config.name });
+                let strategy = Arc::new(StrategyPoint::new(grid.trial(index)?.strategy));
                 self.strategies.insert(key, strategy.clone());
                 strategy
             }

@@ -1,13 +1,16 @@
 //! What is said at the end: `summary.json`, the table on the terminal, and the words of the report.
 
+use std::collections::BTreeMap;
+
 use evenkeel_common::grid::Grid;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::stats::{
-    LEAST_SEEDS, Line, Pairs, Sample, holm, mean_variance_ratio, ols, seeds_needed, signed_rank,
+    LEAST_SEEDS, Pairs, Sample, holm, mean_variance_ratio, seeds_needed, signed_rank,
 };
 use serde::Serialize;
 
 use super::RunInfo;
+use super::slopes::{self, HeadsSlope, Of, Slope};
 use super::tally::{GroupPoint, LineTally, Tally};
 
 /// A sweep in numbers.
@@ -42,6 +45,9 @@ pub struct Summary {
     pub baseline: String,
     /// One line a strategy, or a strategy point while they are few.
     pub strategies: Vec<LineSummary>,
+    /// Exponents of the mean leave-one-out distance in the number of heads, of strategies that vary it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slopes_heads: Vec<HeadsSlope>,
     /// Errors of failed trials, the most frequent first.
     pub failures: Vec<Failure>,
     /// Failed trials whose error is not listed.
@@ -112,21 +118,31 @@ pub struct LineSummary {
     pub loo_ratio: Option<f64>,
     /// Exponent of the mean leave-one-out distance in n.
     pub slope_samples: Option<Slope>,
+    /// Exponent of its bound in n, over the same groups.
+    pub bound_slope_samples: Option<Slope>,
     /// Exponent of the mean leave-one-out distance in the margin γ.
     pub slope_margin: Option<Slope>,
-}
-
-/// Slope of a line on log-log axes, fitted to groups within their dataset family.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Slope {
-    /// The slope.
-    pub slope: f64,
-    /// Lower end of its 95 % confidence interval.
-    pub ci_low: Option<f64>,
-    /// Upper end.
-    pub ci_high: Option<f64>,
-    /// Groups it is fitted to.
-    pub groups: u64,
+    /// Exponent of its bound in γ, over the same groups.
+    pub bound_slope_margin: Option<Slope>,
+    /// Exponent of a trial's mean leave-one-out distance in log log t / log t over its steps t.
+    pub slope_rate: Option<Slope>,
+    /// Groups with a theoretical bound and a measured leave-one-out distance.
+    pub bounded_groups: u64,
+    /// Those of them whose distance is at most the bound.
+    pub bound_held: u64,
+    /// Those whose bound says something: two directions are at most 2 apart.
+    pub bound_telling: u64,
+    /// Those whose distance is at most the bound with the share of support vectors.
+    pub support_bound_held: u64,
+    /// Those for which that bound says something.
+    pub support_bound_telling: u64,
+    /// Median of bound over measured distance.
+    pub bound_ratio: Option<f64>,
+    /// The same of the bound with the share of support vectors.
+    pub support_bound_ratio: Option<f64>,
+    /// Why other groups have no bound, and how many for each reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub no_bound: BTreeMap<String, u64>,
 }
 
 /// An error and how often it came.
@@ -185,6 +201,7 @@ pub(super) fn summarize(
         groups: tally.groups,
         baseline: spec.baseline_name().to_owned(),
         strategies: corrected(tally.lines.iter().map(|line| line_summary(line, tally, spec)).collect()),
+        slopes_heads: slopes::in_heads(&tally.lines, spec),
         failures,
         unlisted_failures: tally.other_errors,
         notes: notes(tally, spec, left_out),
@@ -269,42 +286,28 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
         signed_rank_p: signed_rank(&differences).map(|test| test.p),
         seeds_needed: variance_ratio.and_then(|ratio| seeds_needed(ratio, 0.05, 0.8)),
         loo_ratio: line.loo_ratios.quantile(0.5),
-        slope_samples: slope(line.points.iter(), |point| Some(f64::from(point.samples))),
-        slope_margin: slope(line.points.iter(), |point| point.margin),
+        slope_samples: slopes::in_samples(line, Of::Measured),
+        bound_slope_samples: slopes::in_samples(line, Of::Bound),
+        slope_margin: slopes::in_margin(line, Of::Measured),
+        bound_slope_margin: slopes::in_margin(line, Of::Bound),
+        slope_rate: slopes::in_rate(line),
+        bounded_groups: line.bounded.groups,
+        bound_held: line.bounded.held,
+        bound_telling: line.bounded.telling,
+        support_bound_held: line.support_bounded.held,
+        support_bound_telling: line.support_bounded.telling,
+        bound_ratio: bound_ratio(line, |point| point.bound),
+        support_bound_ratio: bound_ratio(line, |point| point.support_bound),
+        no_bound: line.unbounded.clone(),
     }
+}
+
+fn bound_ratio(line: &LineTally, bound: impl Fn(&GroupPoint) -> Option<f64>) -> Option<f64> {
+    let ratios = line.points.iter().filter_map(|point| Some(bound(point)? / point.loo_mean?));
+    ratios.collect::<Sample>().quantile(0.5)
 }
 
 fn ratio_of_means(ours: &Sample, theirs: &Sample) -> Option<f64> {
     let (ours, theirs) = (ours.summary()?.mean, theirs.summary()?.mean);
     (theirs > 0.0).then(|| ours / theirs)
-}
-
-/// Slope of log(mean leave-one-out distance) on log x. Points are centred on the mean of their dataset family
-/// first, so that the slope is of what varies within a family, not of one family against another.
-fn slope<'a>(
-    points: impl Iterator<Item = &'a GroupPoint>,
-    x: impl Fn(&GroupPoint) -> Option<f64>,
-) -> Option<Slope> {
-    let mut families: std::collections::BTreeMap<usize, Vec<(f64, f64)>> = Default::default();
-    for point in points {
-        let positive = |value: &f64| *value > 0.0 && value.is_finite();
-        if let (Some(x), Some(y)) = (x(point).filter(positive), point.loo_mean.filter(positive)) {
-            families.entry(point.family).or_default().push((x.ln(), y.ln()));
-        }
-    }
-    let mut centred = Vec::new();
-    for family in families.values_mut() {
-        // In one order, so that the sums have the same bits whatever order the points were kept in.
-        family.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let varies = family.first().zip(family.last()).is_some_and(|(first, last)| last.0 - first.0 > 0.1);
-        if varies {
-            let n = family.len() as f64;
-            let x = family.iter().map(|p| p.0).sum::<f64>() / n;
-            let y = family.iter().map(|p| p.1).sum::<f64>() / n;
-            centred.extend(family.iter().map(|p| (p.0 - x, p.1 - y)));
-        }
-    }
-    let Line { slope, slope_ci95, count, .. } = ols(&centred)?;
-    let interval = slope_ci95?;
-    Some(Slope { slope, ci_low: Some(interval.0), ci_high: Some(interval.1), groups: count })
 }

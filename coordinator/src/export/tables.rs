@@ -9,6 +9,7 @@ use evenkeel_common::stats::Summary as Numbers;
 use super::groups::{Group, Pair};
 use super::points::Place;
 use super::rows::{Kind, Rows};
+use super::theory::Theory;
 use super::{BATCH_ROWS, ExportError, Format, TableFile};
 
 type Get = fn(&Measures) -> Option<f64>;
@@ -34,6 +35,8 @@ const OTHERS: &[(&str, Get)] = measures![
     validation_score,
     surt_distance,
     class_distance,
+    dual_max,
+    feature_norm,
 ];
 
 /// Statistics over seeds, as columns `<quantity>_<statistic>`.
@@ -81,6 +84,7 @@ pub(super) struct Tables {
     predictions: Option<Table>,
     stability: Table,
     comparisons: Table,
+    theory: Table,
 }
 
 impl Tables {
@@ -93,6 +97,7 @@ impl Tables {
             predictions: predictions.then(|| table("predictions", self::predictions())).transpose()?,
             stability: table("stability", stability())?,
             comparisons: table("comparisons", comparisons())?,
+            theory: table("theory", theory())?,
         })
     }
 
@@ -103,6 +108,7 @@ impl Tables {
             &mut self.curves,
             &mut self.stability,
             &mut self.comparisons,
+            &mut self.theory,
         ];
         always.into_iter().chain(self.predictions.as_mut())
     }
@@ -125,7 +131,7 @@ impl Tables {
         OTHERS.iter().for_each(|(_, get)| {
             row.real(get(m));
         });
-        for whole in [m.trained_steps, m.truncated, m.skipped_rows] {
+        for whole in [m.trained_steps, m.truncated, m.skipped_rows, m.support_vectors] {
             row.whole(whole.map(u64::from));
         }
         row.text(outcome.distances.as_deref());
@@ -152,11 +158,8 @@ impl Tables {
 
     /// Adds a group.
     pub fn stability(&mut self, group: &Group) {
-        let (n, d, c) = group.dataset.shape;
         let row = &mut self.stability.rows;
-        row.whole(Some(group.index)).text(Some(&group.dataset.name)).text(Some(&group.dataset.json));
-        row.text(Some(&group.model)).text(Some(&group.strategy.name)).text(Some(&group.strategy.json));
-        row.whole(Some(n.into())).whole(Some(d.into())).whole(Some(c.into()));
+        key(row, group);
         row.real(group.margin.as_ref().map(|numbers| numbers.mean));
         row.whole(Some(group.expected)).whole(Some(group.recorded()));
         row.whole(Some(group.completed)).whole(Some(group.diverged)).whole(Some(group.failed));
@@ -191,6 +194,28 @@ impl Tables {
         if row.len() >= BATCH_ROWS { self.comparisons.flush() } else { Ok(()) }
     }
 
+    /// Adds a group's bound, or why it has none.
+    pub fn theory(&mut self, group: &Group, theory: &Theory) -> Result<(), ExportError> {
+        let row = &mut self.theory.rows;
+        key(row, group);
+        let measured = group.loo.as_ref().map(|numbers| numbers.mean);
+        row.whole(Some(group.strategy.config.steps.into())).whole(Some(group.strategy.config.heads.into()));
+        row.real(measured);
+        for bound in [theory.bound(), theory.support_bound()] {
+            row.real(bound);
+            row.whole(bound.zip(measured).map(|(bound, measured)| u64::from(measured <= bound)));
+        }
+        row.text(theory.0.as_ref().err().map(String::as_str));
+        let bounded = theory.0.as_ref().ok();
+        let (of, bound) = (bounded.map(|b| &b.constants), bounded.map(|b| &b.bound));
+        row.real(bound.map(|b| b.rate_term)).real(bound.map(|b| b.margin_term));
+        row.real(bound.map(|b| b.rate)).real(of.map(|of| of.rate_constant));
+        row.text(bounded.map(|b| b.constant_from.name.as_str())).real(of.map(|of| of.heads_factor));
+        row.real(of.map(|of| of.margin)).real(of.map(|of| of.feature_norm)).real(of.map(|of| of.dual_max));
+        row.real(bound.map(|b| b.lambda)).whole(of.map(|of| of.support.into()));
+        if row.len() >= BATCH_ROWS { self.theory.flush() } else { Ok(()) }
+    }
+
     /// Writes the rows made until now.
     pub fn flush(&mut self) -> Result<(), ExportError> {
         self.all().try_for_each(Table::flush)
@@ -198,10 +223,18 @@ impl Tables {
 
     /// Gives the files their names.
     pub fn commit(self) -> Result<(), ExportError> {
-        let Self { results, execution, curves, predictions, stability, comparisons } = self;
-        let all = [results, execution, curves, stability, comparisons].into_iter().chain(predictions);
+        let Self { results, execution, curves, predictions, stability, comparisons, theory } = self;
+        let all = [results, execution, curves, stability, comparisons, theory].into_iter().chain(predictions);
         all.map(|table| table.file).try_for_each(TableFile::commit)
     }
+}
+
+/// The columns of [`GROUP`] and [`SHAPE`].
+fn key(row: &mut Rows, group: &Group) {
+    let (n, d, c) = group.dataset.shape;
+    row.whole(Some(group.index)).text(Some(&group.dataset.name)).text(Some(&group.dataset.json));
+    row.text(Some(&group.model)).text(Some(&group.strategy.name)).text(Some(&group.strategy.json));
+    row.whole(Some(n.into())).whole(Some(d.into())).whole(Some(c.into()));
 }
 
 fn numbers(row: &mut Rows, numbers: Option<&Numbers>) {
@@ -224,6 +257,15 @@ fn named(fields: &[(&str, Kind)]) -> Vec<(String, Kind)> {
 
 const SHAPE: [(&str, Kind); 3] =
     [("samples", Kind::Small), ("features", Kind::Small), ("classes", Kind::Small)];
+
+const GROUP: [(&str, Kind); 6] = [
+    ("group_index", Kind::Whole),
+    ("dataset", Kind::Word),
+    ("dataset_config", Kind::Word),
+    ("model", Kind::Word),
+    ("strategy", Kind::Word),
+    ("strategy_config", Kind::Word),
+];
 
 fn results() -> Rows {
     use Kind::{Real, Small, Text, Whole, Word};
@@ -249,6 +291,7 @@ fn results() -> Rows {
         ("trained_steps", Small),
         ("truncated", Small),
         ("skipped_rows", Small),
+        ("support_vectors", Small),
         ("distances", Text),
     ]));
     fields.extend(named(&SHAPE));
@@ -279,15 +322,8 @@ fn predictions() -> Rows {
 }
 
 fn stability() -> Rows {
-    use Kind::{Real, Whole, Word};
-    let mut fields = named(&[
-        ("group_index", Whole),
-        ("dataset", Word),
-        ("dataset_config", Word),
-        ("model", Word),
-        ("strategy", Word),
-        ("strategy_config", Word),
-    ]);
+    use Kind::{Real, Whole};
+    let mut fields = named(&GROUP);
     fields.extend(named(&SHAPE));
     fields.extend(named(&[
         ("margin", Real),
@@ -323,5 +359,25 @@ fn comparisons() -> Rows {
             fields.push((format!("{quantity}_{statistic}"), Real));
         }
     }
+    Rows::new(fields)
+}
+
+fn theory() -> Rows {
+    use Kind::{Real, Small, Text, Word};
+    let mut fields = named(&GROUP);
+    fields.extend(named(&SHAPE));
+    fields.extend(named(&[("steps", Small), ("heads", Small)]));
+    fields.extend(named(&[
+        ("measured", Real),
+        ("bound", Real),
+        ("held", Small),
+        ("support_bound", Real),
+        ("support_held", Small),
+        ("no_bound", Text),
+    ]));
+    fields.extend(reals(["rate_term", "margin_term", "rate", "rate_constant"]));
+    fields.extend(named(&[("rate_constant_from", Word)]));
+    fields.extend(reals(["heads_factor", "margin", "feature_norm", "dual_max", "lambda"]));
+    fields.extend(named(&[("support_vectors", Small)]));
     Rows::new(fields)
 }

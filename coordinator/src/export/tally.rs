@@ -9,7 +9,8 @@ use evenkeel_common::stats::{FailedRuns, Pairs, Sample};
 
 use super::groups::{Group, Pair};
 use super::measured;
-use super::points::{Lines, Points};
+use super::points::{Lines, Points, number};
+use super::theory::Theory;
 
 /// Groups of a line that plots and slopes see at most.
 const GROUPS: usize = 20_000;
@@ -93,6 +94,38 @@ pub struct GroupPoint {
     pub score_sd: Option<f64>,
     /// Mean leave-one-out distance over seeds.
     pub loo_mean: Option<f64>,
+    /// Its theoretical bound.
+    pub bound: Option<f64>,
+    /// The bound with the share of support vectors.
+    pub support_bound: Option<f64>,
+    /// Heads H.
+    pub heads: u32,
+    /// Groups whose distances may be compared along one axis, everything else being the same.
+    pub alike: Alike,
+}
+
+/// Numbers of the families that a group belongs to: in each, one quantity varies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alike {
+    /// But for the size and the instance of the dataset.
+    pub but_samples: u64,
+    /// But for everything about the dataset except its entry and its shape: its margin varies.
+    pub but_margin: u64,
+    /// But for the number of heads.
+    pub but_heads: u64,
+}
+
+impl Alike {
+    fn of(group: &Group) -> Self {
+        let (dataset, strategy) = (&group.dataset, &group.strategy);
+        let shape = format!("{} {:?}", group.at.dataset, dataset.shape);
+        let family = |of: u64| of.to_string();
+        Self {
+            but_samples: number(&[&family(dataset.family), &group.model, &strategy.json]),
+            but_margin: number(&[&shape, &group.model, &strategy.json]),
+            but_heads: number(&[&dataset.json, &group.model, &family(strategy.family)]),
+        }
+    }
 }
 
 /// A trial's curve as plots see it: step, mean leave-one-out distance, training loss.
@@ -126,6 +159,31 @@ pub(super) struct LineTally {
     pub loo_ratios: Sample,
     pub points: Thinned<GroupPoint>,
     pub curves: Thinned<Curve>,
+    /// Bounds beside what was measured.
+    pub bounded: Bounded,
+    /// The same with the share of support vectors.
+    pub support_bounded: Bounded,
+    /// Why groups have no bound, and how many for each reason.
+    pub unbounded: BTreeMap<String, u64>,
+}
+
+/// How many groups keep to their bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bounded {
+    /// Groups with a bound and a measured distance.
+    pub groups: u64,
+    /// Those of them whose distance is at most the bound.
+    pub held: u64,
+    /// Those whose bound is below 2, the greatest distance that two directions can have.
+    pub telling: u64,
+}
+
+impl Bounded {
+    fn push(&mut self, bound: f64, measured: f64) {
+        self.groups += 1;
+        self.held += u64::from(measured <= bound);
+        self.telling += u64::from(bound < 2.0);
+    }
 }
 
 /// A running mean (Welford 1962); records arrive in one order, so its bits are always the same.
@@ -203,6 +261,9 @@ impl Tally {
             loo_ratios: Sample::default(),
             points: Thinned::new(GROUPS),
             curves: Thinned::new(CURVES),
+            bounded: Bounded::default(),
+            support_bounded: Bounded::default(),
+            unbounded: BTreeMap::new(),
         };
         Self {
             lines: points.lines().all.iter().map(line).collect(),
@@ -267,12 +328,32 @@ impl Tally {
             line.sds.push(sd);
             line.within = (line.within.0 + sd * sd * degrees as f64, line.within.1 + degrees);
         }
+    }
+
+    /// Counts a group's bound, and keeps the group for plots and slopes.
+    pub fn theory(&mut self, group: &Group, theory: &Theory) {
+        let Some(line) = self.line(group.at.strategy, group.at.strategy_point) else { return };
+        if let Err(reason) = &theory.0 {
+            *line.unbounded.entry(reason.clone()).or_default() += 1;
+        }
+        let measured = group.loo.as_ref().map(|numbers| numbers.mean);
+        for (bound, counted) in
+            [(theory.bound(), &mut line.bounded), (theory.support_bound(), &mut line.support_bounded)]
+        {
+            if let Some((bound, measured)) = bound.zip(measured) {
+                counted.push(bound, measured);
+            }
+        }
         line.points.offer(group.index, || GroupPoint {
             family: group.at.dataset,
             samples: group.dataset.shape.0,
             margin: group.margin.as_ref().map(|numbers| numbers.mean),
-            score_sd,
-            loo_mean: group.loo.as_ref().map(|numbers| numbers.mean),
+            score_sd: group.score.as_ref().and_then(|numbers| numbers.sd),
+            loo_mean: measured,
+            bound: theory.bound(),
+            support_bound: theory.support_bound(),
+            heads: group.strategy.config.heads,
+            alike: Alike::of(group),
         });
     }
 

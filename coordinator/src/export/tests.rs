@@ -244,6 +244,7 @@ fn files_do_not_depend_on_the_size_of_windows() {
             "spec.yaml",
             "stability.parquet",
             "summary.json",
+            "theory.parquet",
         ]
     );
     for name in names {

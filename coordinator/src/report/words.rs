@@ -15,12 +15,23 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
     for line in &summary.strategies {
         found.extend(against_baseline(line, &summary.baseline));
     }
+    found.extend(summary.strategies.iter().filter_map(bound));
     for line in &summary.strategies {
-        let slopes = [(&line.slope_samples, "the training set size n"), (&line.slope_margin, "the margin γ")];
-        found.extend(
-            slopes.into_iter().filter_map(|(slope, of)| Some(power_law(&line.label, slope.as_ref()?, of))),
-        );
+        let (n, gamma) = ("the training set size n", "the margin γ");
+        let laws = [
+            (&line.slope_samples, n, line.bound_slope_samples.as_ref()),
+            (&line.slope_margin, gamma, line.bound_slope_margin.as_ref()),
+            (&line.slope_rate, "log log t / log t over the training steps t", None),
+        ];
+        let law = |(slope, of, bound): (&Option<Slope>, &str, Option<&Slope>)| {
+            Some(power_law(&line.label, slope.as_ref()?, of, bound))
+        };
+        found.extend(laws.into_iter().filter_map(law));
     }
+    let heads = summary.slopes_heads.iter();
+    found.extend(
+        heads.map(|of| power_law(&of.strategy, &of.slope, "the number of heads H", of.bound.as_ref())),
+    );
     let all_fine = summary.strategies.iter().all(|line| line.failed_run_rate.is_none_or(|rate| rate == 0.0));
     let judged = summary.strategies.iter().any(|line| line.failed_run_rate.is_some());
     if all_fine && judged {
@@ -97,22 +108,74 @@ fn against_baseline(line: &LineSummary, baseline: &str) -> Option<String> {
     (!parts.is_empty()).then(|| format!("{}: {}.", line.label, parts.join("; ")))
 }
 
-fn power_law(label: &str, slope: &Slope, of: &str) -> String {
-    let interval = match (slope.ci_low, slope.ci_high) {
-        (Some(low), Some(high)) => {
-            format!("95 % confidence interval {} to {}, ", significant(low, 3), significant(high, 3))
-        }
-        _ => String::new(),
+/// How many measurements keep to the bound, and whether it says anything. One above it is a finding.
+fn bound(line: &LineSummary) -> Option<String> {
+    let groups = line.bounded_groups;
+    let kept = |held: u64, ratio: Option<f64>, telling: u64| {
+        let times = ratio.map_or_else(String::new, |ratio| {
+            format!(" ({} times the distance in the median)", significant(ratio, 2))
+        });
+        let above = match groups.saturating_sub(held) {
+            0 => String::new(),
+            above => format!(
+                ", and above it on {}, where a condition of the theory or the estimate of a constant does not hold",
+                count(above)
+            ),
+        };
+        let empty = match groups.saturating_sub(telling) {
+            0 => String::new(),
+            empty => format!(
+                "; on {} it is above 2, the most that two directions can differ by, and says nothing",
+                count(empty)
+            ),
+        };
+        format!("{times} on {} of {}{above}{empty}", count(held), counted(groups, "group", "groups"))
     };
-    let decided = slope.ci_low.zip(slope.ci_high).map(|(low, high)| (high < 0.0, low > 0.0));
-    let direction = match decided {
-        Some((true, _)) => "falls",
-        Some((_, true)) => "rises",
+    (groups > 0).then(|| {
+        format!(
+            "{}: the mean leave-one-out distance is at most its theoretical bound{}. With the share of points that are support \
+             vectors, which alone move the limit, it is at most the bound{}.",
+            line.label,
+            kept(line.bound_held, line.bound_ratio, line.bound_telling),
+            kept(line.support_bound_held, line.support_bound_ratio, line.support_bound_telling),
+        )
+    })
+}
+
+/// The direction of a slope that is told from zero: −1 or 1, else 0.
+fn direction(slope: &Slope) -> i8 {
+    match slope.ci_low.zip(slope.ci_high) {
+        Some((_, high)) if high < 0.0 => -1,
+        Some((low, _)) if low > 0.0 => 1,
+        _ => 0,
+    }
+}
+
+fn power_law(label: &str, slope: &Slope, of: &str, bound: Option<&Slope>) -> String {
+    let interval = |slope: &Slope| match (slope.ci_low, slope.ci_high) {
+        (Some(low), Some(high)) => {
+            format!("95 % confidence interval {} to {}", significant(low, 3), significant(high, 3))
+        }
+        _ => "without an interval".to_owned(),
+    };
+    let verb = match direction(slope) {
+        -1 => "falls",
+        1 => "rises",
         _ => "neither clearly falls nor rises",
     };
+    let verdict = bound.map_or_else(String::new, |bound| {
+        let power = format!("as a power of {} ({})", significant(bound.slope, 3), interval(bound));
+        if direction(bound) == direction(slope) {
+            format!("; so does its bound, {power}")
+        } else {
+            format!("; its bound goes {power}: theory and measurement part here")
+        }
+    });
     format!(
-        "{label}: the mean leave-one-out distance {direction} with {of}, as a power of {} ({interval}{} within their dataset family).",
+        "{label}: the mean leave-one-out distance {verb} with {of}, as a power of {} ({}, {} of families alike in all \
+         else){verdict}.",
         significant(slope.slope, 3),
-        counted(slope.groups, "group", "groups")
+        interval(slope),
+        counted(slope.groups, "point", "points")
     )
 }

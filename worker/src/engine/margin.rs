@@ -30,6 +30,14 @@ pub enum HardMargin {
         margin: f64,
         /// The separator's direction, of norm 1: [d] for two classes, [C, d] row-major for more.
         direction: Vec<f64>,
+        /// Greatest dual variable of a sample in the hard-margin problem `min ½‖w‖², margins ≥ 1`, with more than two classes
+        /// the sum of its variables over the other classes. The soft-margin problem with the regulariser λ has the same
+        /// solution from λ = 1/(n·α_max) downwards, as its dual variables are bounded by 1/(λn).
+        dual_max: f64,
+        /// Samples with a dual variable that is not zero in the solution found. Without any other sample it stays the solution.
+        support: u32,
+        /// B, the greatest norm of a sample.
+        norm: f64,
     },
     /// The origin lies in the hull: no linear head separates the training set, or only with a margin below
     /// [`ZERO_MARGIN`] of the largest norm.
@@ -50,11 +58,11 @@ pub fn hard_margin(x: &[f64], y: &[u32], d: usize, classes: usize) -> HardMargin
         return HardMargin::Unknown { reason: "the training set is empty or not finite".to_owned() };
     }
     // A vector of more than two classes is √2 times as long as its input.
-    let scale = if classes == 2 { scale } else { scale * std::f64::consts::SQRT_2 };
+    let length = if classes == 2 { scale } else { scale * std::f64::consts::SQRT_2 };
     if scale == 0.0 {
         return HardMargin::NotSeparable;
     }
-    Wolfe::new(points, scale).solve()
+    Wolfe::new(points, length).solve(scale)
 }
 
 /// One vector of the hull: a sample, and the class it is told from (unused for two classes).
@@ -163,7 +171,7 @@ impl<'a> Wolfe<'a> {
         }
     }
 
-    fn solve(mut self) -> HardMargin {
+    fn solve(mut self, norm: f64) -> HardMargin {
         let Some(start) = self.shortest() else {
             return HardMargin::Unknown { reason: "there is only one class".to_owned() };
         };
@@ -184,9 +192,7 @@ impl<'a> Wolfe<'a> {
             let stalled = self.active.contains(&lowest);
             self.operations += pass;
             if gap <= WANTED_GAP || (stalled && gap <= ACCEPTED_GAP) {
-                let norm = square.sqrt();
-                let direction = w.iter().map(|v| v / norm).collect();
-                return HardMargin::Separable { margin: product / norm, direction };
+                return self.separable(&w, square, product, norm);
             }
             let reason = if stalled {
                 Some("rounding")
@@ -200,9 +206,7 @@ impl<'a> Wolfe<'a> {
             if let Some(what) = reason {
                 // Nearly dependent points and a short w: the hull reaches the origin as far as f64 can tell.
                 if gap <= ACCEPTED_GAP {
-                    let norm = square.sqrt();
-                    let direction = w.iter().map(|v| v / norm).collect();
-                    return HardMargin::Separable { margin: product / norm, direction };
+                    return self.separable(&w, square, product, norm);
                 }
                 let reason = format!("{what} stopped the hard-margin solver at a relative gap of {gap:.1e}");
                 return HardMargin::Unknown { reason };
@@ -210,6 +214,20 @@ impl<'a> Wolfe<'a> {
             self.weights.push(0.0);
             self.descend();
         }
+    }
+
+    /// What is known once `w`, of norm √`square`, is optimal: ŵ = w/γ² = Σ (weight/γ²)·vertex.
+    fn separable(&self, w: &[f64], square: f64, product: f64, norm: f64) -> HardMargin {
+        let length = square.sqrt();
+        let mut shares: Vec<(usize, f64)> =
+            self.active.iter().map(|vertex| vertex.sample).zip(self.weights.iter().copied()).collect();
+        shares.sort_unstable_by_key(|(sample, _)| *sample);
+        let of_samples: Vec<f64> =
+            shares.chunk_by(|a, b| a.0 == b.0).map(|all| all.iter().map(|(_, w)| w).sum()).collect();
+        let dual_max = of_samples.iter().copied().fold(0.0, f64::max) / square;
+        let support = of_samples.len() as u32;
+        let direction = w.iter().map(|v| v / length).collect();
+        HardMargin::Separable { margin: product / length, direction, dual_max, support, norm }
     }
 
     /// The minor cycles: moves to the point of least norm in the affine hull of the active vertices, dropping those
@@ -362,8 +380,34 @@ mod tests {
         let x = [1.0, 5.0, 1.0, -1.0, 5.0, 1.0];
         let found = hard_margin(&x, &[1, 0], 3, 2);
         assert!((margin_of(&found) - 1.0).abs() < 1e-12);
-        let HardMargin::Separable { direction, .. } = found else { unreachable!() };
+        let HardMargin::Separable { direction, dual_max, norm, .. } = found else { unreachable!() };
         assert!((direction[0] - 1.0).abs() < 1e-12 && direction[1].abs() < 1e-12);
+        // ŵ = (1, 0, 0) = ½·(1, 5, 1) + ½·(1, −5, −1).
+        assert!((dual_max - 0.5).abs() < 1e-12 && (norm - 27f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn dual_variables_of_orthogonal_points_are_their_inverse_squares() {
+        // Points a_i·e_i: ŵ = Σ ±e_i/a_i = Σ (1/a_i²)·(±a_i·e_i).
+        let sizes = [2.0, 0.5, 4.0, 1.0];
+        let mut x = vec![0.0; 16];
+        sizes.iter().enumerate().for_each(|(i, a)| x[5 * i] = *a);
+        let HardMargin::Separable { dual_max, support, norm, .. } = hard_margin(&x, &[1, 0, 0, 1], 4, 2)
+        else {
+            panic!("not separable")
+        };
+        assert!((dual_max - 4.0).abs() < 1e-9 && norm == 4.0, "{dual_max}, {norm}");
+        assert_eq!(support, 4);
+        // A point far from the boundary supports nothing.
+        x.extend([9.0, 9.0, 9.0, 9.0]);
+        let far = hard_margin(&x, &[1, 1, 1, 1, 1], 4, 2);
+        assert!(matches!(far, HardMargin::Separable { support: 4, .. }), "{far:?}");
+        x.truncate(16);
+        // Three classes: ‖ŵ‖² = Σ α and 1/γ² are one number, so no sample has more than it.
+        let HardMargin::Separable { dual_max, margin, .. } = hard_margin(&x, &[0, 1, 2, 1], 4, 3) else {
+            panic!("not separable")
+        };
+        assert!(dual_max > 0.0 && dual_max < 1.0 / (margin * margin), "{dual_max}, {margin}");
     }
 
     #[test]

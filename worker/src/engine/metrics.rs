@@ -19,6 +19,23 @@ pub struct Yardstick<'a> {
     pub majority: Option<f64>,
 }
 
+impl Yardstick<'_> {
+    /// What is known of every trial of the dataset, trained or not.
+    fn known(&self) -> Measures {
+        let known = Measures { majority: self.majority, ..Measures::default() };
+        match self.margin {
+            Some(HardMargin::Separable { margin, dual_max, support, norm, .. }) => Measures {
+                margin: Some(*margin),
+                dual_max: Some(*dual_max),
+                feature_norm: Some(*norm),
+                support_vectors: Some(*support),
+                ..known
+            },
+            _ => known,
+        }
+    }
+}
+
 /// Share of the most frequent class.
 #[must_use]
 pub fn majority(y: &[u32], classes: usize) -> Option<f64> {
@@ -145,7 +162,8 @@ fn finite(values: &[f64]) -> bool {
 /// The training set of `train_loss`, `train_accuracy` and `trained_margin` is what the trial was trained on, without the
 /// samples that `data_perturbation` removed; γ and the hard-margin direction are those of the whole training set. Weights
 /// include the bias. A trial has diverged when a weight of the model or of one of its refits is NaN or infinite at its end
-/// or at a checkpoint; its curve then ends before, and only `majority` and `margin` are known.
+/// or at a checkpoint; its curve then ends before, and only what the dataset alone says is
+/// known.
 #[must_use]
 pub fn outcome(
     trial: &Trial,
@@ -155,15 +173,12 @@ pub fn outcome(
     draws: &mut Draws,
 ) -> TrialOutcome {
     let heads = trial.strategy.heads as usize;
-    let margin = match yard.margin {
-        Some(HardMargin::Separable { margin, .. }) => Some(*margin),
-        _ => None,
-    };
+    let known = yard.known();
     let mut out = TrialOutcome {
         trial_index: trial.index,
         status: Status::Completed,
         error: None,
-        measures: Measures { majority: yard.majority, margin, ..Measures::default() },
+        measures: known,
         distances: None,
         curve: Vec::with_capacity(planned.steps.len()),
         predictions: None,
@@ -173,7 +188,7 @@ pub fn outcome(
             (0..=planned.left_out.len()).map(|refit| averaged(plan, planned, heads, refit, *step)).collect();
         if !all.iter().all(|w| finite(w)) {
             out.status = Status::Diverged;
-            out.measures = Measures { majority: yard.majority, margin, ..Measures::default() };
+            out.measures = known;
             out.predictions = None;
             return out;
         }
@@ -188,7 +203,7 @@ pub fn outcome(
             loo_mean: measures.loo_mean.unwrap_or(nan),
             direction_residual: measures.direction_residual.unwrap_or(nan),
         });
-        out.measures = Measures { majority: yard.majority, margin, ..measures };
+        out.measures = measures;
         out.measures.weight_distance = Some(distance(&all[0], &initial(trial, draws, all[0].len())));
         out.predictions = trial.settings.predictions.then_some(classes);
     }
@@ -238,7 +253,7 @@ fn measure(planned: &TrialPlan, all: &[Vec<f64>], yard: &Yardstick<'_>) -> (Meas
         trained_margin: (weight_norm > 0.0).then(|| train.margin / weight_norm),
         weight_norm: Some(weight_norm),
         direction_residual: residual,
-        ..Measures::default()
+        ..yard.known()
     };
     leave_one_out(&mut measures, planned, &head, all, data);
     (measures, test.classes)
