@@ -312,11 +312,7 @@ async fn export(
             CollectError::Store(error) => store_status(error),
             error => internal(&error),
         })?;
-        let mut names: Vec<String> = std::fs::read_dir(&folder)
-            .map_err(|error| internal(&error))?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
-        names.sort_unstable();
+        let names = crate::export::files(&folder).map_err(|error| internal(&error))?;
         for name in &names {
             if !(wanted.is_empty() || wanted.contains(name)) {
                 continue;

@@ -150,8 +150,7 @@ async fn fetch(
     let mut open: HashMap<String, (std::fs::File, std::path::PathBuf, std::path::PathBuf)> = HashMap::new();
     let mut names = Vec::new();
     while let Some(chunk) = stream.message().await? {
-        let plain = Path::new(&chunk.name).file_name().is_some_and(|name| name == chunk.name.as_str());
-        if !plain {
+        if !crate::export::is_output_name(&chunk.name) {
             return Err(Failure::unavailable(format!("the coordinator sent a file named {:?}", chunk.name)));
         }
         let fail = |path: &Path, error: std::io::Error| {
@@ -159,6 +158,7 @@ async fn fetch(
         };
         if !open.contains_key(&chunk.name) {
             let target = place(&chunk.name)?;
+            target.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(|error| fail(&target, error))?;
             let mut partial = target.clone().into_os_string();
             partial.push(".part");
             let partial = std::path::PathBuf::from(partial);

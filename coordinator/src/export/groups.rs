@@ -81,6 +81,11 @@ impl Group {
     pub fn recorded(&self) -> u64 {
         self.completed + self.diverged + self.failed
     }
+
+    /// Position of the seed and score of its completed trials.
+    pub fn scores(&self) -> impl Iterator<Item = (u64, f64)> {
+        self.seeds.iter().filter_map(|seed| Some((seed.position, seed.score?)))
+    }
 }
 
 /// A group whose trials still arrive.
@@ -290,6 +295,7 @@ impl Groups {
     /// Compares the groups held, and lets them go.
     pub fn end_block(&mut self, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
         let held = std::mem::take(&mut self.held);
+        tally.block(&held);
         for group in &held {
             let theory = Theory::of(group, &held);
             tally.theory(group, &theory);

@@ -36,6 +36,7 @@ use evenkeel_common::results::{Status, TrialRecord};
 use evenkeel_common::trial::trial_id;
 use parquet::errors::ParquetError;
 
+use crate::report::Figure;
 use file::{TableFile, TextFile};
 use groups::{Group, Groups};
 use points::Points;
@@ -43,8 +44,10 @@ pub use slopes::{HeadsSlope, Slope};
 pub use summary::{Failure, LineSummary, Summary};
 use tables::Tables;
 use tally::Tally;
-pub use tally::{Alike, Curve, GroupPoint, PlotLine, Plots, Thinned};
+pub use tally::{Alike, Block, Curve, CurveAt, GroupPoint, PlotLine, Plots, Thinned};
 
+/// Folder of the pictures.
+pub const FIGURES: &str = "figures";
 /// Rows that are turned into columns together. Fixed, so that files do not depend on the size of windows.
 const BATCH_ROWS: usize = 8192;
 
@@ -232,8 +235,10 @@ impl Exporter {
         self.tables.flush()?;
         let summary = summary::summarize(&self.grid, &self.sweep, &self.tally, self.groups.left_out(), run);
         let yaml = self.grid.spec().to_canonical_yaml();
-        let page = crate::report::page(&summary, &self.tally.plots(), &yaml)?;
-        let mut files: Vec<TextFile> = Vec::new();
+        let plots = self.tally.plots();
+        let drawn = crate::report::figures(&plots, &summary)?;
+        let page = crate::report::page(&summary, &plots, &drawn, &yaml)?;
+        let mut files = self.figures(&drawn)?;
         for (name, text) in [
             ("spec.yaml", yaml),
             ("report.html", page),
@@ -246,6 +251,42 @@ impl Exporter {
         files.into_iter().try_for_each(TextFile::commit)?;
         Ok(summary)
     }
+
+    /// Each picture and its data, in a folder of their own.
+    fn figures(&self, drawn: &[Figure]) -> Result<Vec<TextFile>, ExportError> {
+        let dir = self.dir.join(FIGURES);
+        std::fs::create_dir_all(&dir).map_err(|source| ExportError::Io { path: dir.clone(), source })?;
+        let mut files = Vec::with_capacity(2 * drawn.len());
+        for figure in drawn {
+            files.push(TextFile::create(&dir, &format!("{}.svg", figure.slug), &figure.drawing.file)?);
+            files.push(TextFile::create(&dir, &format!("{}.csv", figure.slug), &figure.data.csv()?)?);
+        }
+        Ok(files)
+    }
+}
+
+/// Names of the files of an output directory, sorted; those of pictures with their folder, `figures/…`.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn files(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for (folder, prefix) in [(dir.to_owned(), String::new()), (dir.join(FIGURES), format!("{FIGURES}/"))] {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().ok().filter(|_| entry.path().is_file());
+            names.extend(name.map(|name| format!("{prefix}{name}")));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether a name is one that [`files`] gives: no way out of the output directory.
+#[must_use]
+pub fn is_output_name(name: &str) -> bool {
+    let plain = |name: &str| Path::new(name).file_name().is_some_and(|file| file == name);
+    plain(name) || name.strip_prefix(FIGURES).and_then(|rest| rest.strip_prefix('/')).is_some_and(plain)
 }
 
 fn end_group(

@@ -8,7 +8,7 @@ use evenkeel_common::stats::ols_within;
 use evenkeel_common::theory::rate;
 use serde::Serialize;
 
-use super::tally::{GroupPoint, LineTally};
+use super::tally::{CurveAt, GroupPoint, LineTally};
 
 /// Least ratio of the greatest to the least x of a family: within less, noise decides the slope.
 const LEAST_SPREAD: f64 = 1.1;
@@ -87,7 +87,7 @@ pub(super) fn in_heads(lines: &[LineTally], spec: &Spec) -> Vec<HeadsSlope> {
 
 /// log ε(t) on log(log log t / log t): each trial is a family.
 pub(super) fn in_rate(line: &LineTally) -> Option<Slope> {
-    let point = |(step, distance, _): &(u32, f64, f64)| Some((rate(*step)?, *distance));
+    let point = |at: &CurveAt| Some((rate(at.step)?, at.loo_mean));
     fit(line.curves.iter().map(|curve| curve.iter().filter_map(point).collect()))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use evenkeel_common::grid::{Coordinates, Grid};
-use evenkeel_common::results::{Status, TrialOutcome};
+use evenkeel_common::results::{CurvePoint, Status, TrialOutcome};
 use evenkeel_common::stats::{FailedRuns, Pairs, Sample};
 
 use super::groups::{Group, Pair};
@@ -20,6 +20,12 @@ const CURVES: usize = 500;
 const PLOTTED: usize = 8;
 /// Datasets of a line whose scores intervals are made from at most.
 const RESAMPLED: usize = 2_000;
+/// Runs of a line whose scores plots see at most.
+const RUNS: usize = 4_000;
+/// Datasets whose scores are shown seed by seed at most.
+const BLOCKS: usize = 40;
+/// Seeds that plots may name.
+const SEEDS: u64 = 1_000;
 /// Distinct errors that are kept.
 const ERRORS: usize = 200;
 
@@ -128,8 +134,34 @@ impl Alike {
     }
 }
 
-/// A trial's curve as plots see it: step, mean leave-one-out distance, training loss.
-pub type Curve = Vec<(u32, f64, f64)>;
+/// A point of a trial's curve as plots see it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurveAt {
+    /// Steps done.
+    pub step: u32,
+    /// Mean leave-one-out distance.
+    pub loo_mean: f64,
+    /// Training loss.
+    pub train_loss: f64,
+    /// Score on the test set.
+    pub score: f64,
+}
+
+/// A trial's curve as plots see it.
+pub type Curve = Vec<CurveAt>;
+
+/// The scores of one dataset and model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// The dataset's name.
+    pub dataset: String,
+    /// Its canonical form.
+    pub config: String,
+    /// The model.
+    pub model: String,
+    /// Line, position of the seed, score.
+    pub scores: Vec<(usize, u64, f64)>,
+}
 
 /// Totals of one line.
 pub(super) struct LineTally {
@@ -159,6 +191,8 @@ pub(super) struct LineTally {
     pub loo_ratios: Sample,
     pub points: Thinned<GroupPoint>,
     pub curves: Thinned<Curve>,
+    /// Score of a run, and the same less the mean of its group.
+    pub runs: Thinned<(f64, f64)>,
     /// Bounds beside what was measured.
     pub bounded: Bounded,
     /// The same with the share of support vectors.
@@ -217,6 +251,11 @@ pub(super) struct Tally {
     pub other_errors: u64,
     pub groups: u64,
     pub pairs: u64,
+    /// Scores seed by seed.
+    pub blocks: Thinned<Block>,
+    /// The seeds.
+    seeds: Vec<u64>,
+    count: u64,
 }
 
 /// What the report's plots are made of: the baseline's lines, then others, as many as can be told apart.
@@ -225,6 +264,21 @@ pub struct Plots<'a> {
     pub lines: Vec<PlotLine<'a>>,
     /// Lines that are not shown.
     pub hidden: usize,
+    /// Datasets and models: groups of one of these differ by their strategy.
+    pub datasets: u64,
+    /// Seeds of each group.
+    pub seeds: u64,
+    /// Scores seed by seed, of lines as numbered here.
+    pub blocks: Thinned<Block>,
+    names: &'a [u64],
+}
+
+impl Plots<'_> {
+    /// The seed at a position.
+    #[must_use]
+    pub fn seed(&self, position: u64) -> u64 {
+        usize::try_from(position).ok().and_then(|at| self.names.get(at)).copied().unwrap_or(position)
+    }
 }
 
 /// One line of the plots.
@@ -235,6 +289,8 @@ pub struct PlotLine<'a> {
     pub points: &'a Thinned<GroupPoint>,
     /// Its curves.
     pub curves: &'a Thinned<Curve>,
+    /// Scores of its runs, and the same less the mean of their group.
+    pub runs: &'a Thinned<(f64, f64)>,
 }
 
 impl Tally {
@@ -261,6 +317,7 @@ impl Tally {
             loo_ratios: Sample::default(),
             points: Thinned::new(GROUPS),
             curves: Thinned::new(CURVES),
+            runs: Thinned::new(RUNS),
             bounded: Bounded::default(),
             support_bounded: Bounded::default(),
             unbounded: BTreeMap::new(),
@@ -273,6 +330,9 @@ impl Tally {
             other_errors: 0,
             groups: 0,
             pairs: 0,
+            blocks: Thinned::new(BLOCKS),
+            seeds: (0..grid.seeds().min(SEEDS)).filter_map(|at| spec.seeds.get(at)).collect(),
+            count: grid.seeds(),
         }
     }
 
@@ -312,8 +372,13 @@ impl Tally {
             line.loo.push(m.loo_mean);
             line.loo_max = m.loo_max.into_iter().chain(line.loo_max).reduce(f64::max);
             if outcome.curve.len() > 1 {
-                let curve = || outcome.curve.iter().map(|p| (p.step, p.loo_mean, p.train_loss)).collect();
-                line.curves.offer(outcome.trial_index, curve);
+                let at = |p: &CurvePoint| CurveAt {
+                    step: p.step,
+                    loo_mean: p.loo_mean,
+                    train_loss: p.train_loss,
+                    score: p.score,
+                };
+                line.curves.offer(outcome.trial_index, || outcome.curve.iter().map(at).collect());
             }
         }
     }
@@ -327,6 +392,10 @@ impl Tally {
             let degrees = numbers.count.saturating_sub(1);
             line.sds.push(sd);
             line.within = (line.within.0 + sd * sd * degrees as f64, line.within.1 + degrees);
+            for (seed, score) in group.scores() {
+                let number = group.index.wrapping_mul(group.expected).wrapping_add(seed);
+                line.runs.offer(number, || (score, score - numbers.mean));
+            }
         }
     }
 
@@ -357,6 +426,30 @@ impl Tally {
         });
     }
 
+    /// Keeps the scores of the groups of one dataset and model.
+    pub fn block(&mut self, held: &[Group]) {
+        let Some(first) = held.first() else { return };
+        let number = self.blocks.seen;
+        let scores = || {
+            // Of strategies that share a line, the first point.
+            let mut known = BTreeMap::new();
+            for group in held {
+                let line = self.map.of(group.at.strategy, group.at.strategy_point);
+                known.entry(line).or_insert(group);
+            }
+            let of_line = |(line, group): (usize, &Group)| {
+                group.scores().map(move |(seed, score)| (line, seed, score)).collect::<Vec<_>>()
+            };
+            known.into_iter().flat_map(of_line).collect()
+        };
+        self.blocks.offer(number, || Block {
+            dataset: first.dataset.name.clone(),
+            config: first.dataset.json.clone(),
+            model: first.model.to_string(),
+            scores: scores(),
+        });
+    }
+
     /// Counts a pair.
     pub fn pair(&mut self, pair: &Pair<'_>) {
         self.pairs += 1;
@@ -374,12 +467,37 @@ impl Tally {
 
     /// What the plots show.
     pub fn plots(&self) -> Plots<'_> {
-        let (first, rest): (Vec<_>, Vec<_>) =
-            self.lines.iter().partition(|line| line.strategy == self.baseline);
-        let shown = first.into_iter().chain(rest).take(PLOTTED);
-        let lines: Vec<PlotLine<'_>> = shown
-            .map(|line| PlotLine { label: &line.label, points: &line.points, curves: &line.curves })
+        let numbered = || self.lines.iter().enumerate();
+        let ours = |line: &LineTally| line.strategy == self.baseline;
+        let order: Vec<(usize, &LineTally)> = numbered()
+            .filter(|(_, line)| ours(line))
+            .chain(numbered().filter(|(_, line)| !ours(line)))
+            .take(PLOTTED)
             .collect();
-        Plots { hidden: self.lines.len() - lines.len(), lines }
+        let lines: Vec<PlotLine<'_>> = order
+            .iter()
+            .map(|(_, line)| PlotLine {
+                label: &line.label,
+                points: &line.points,
+                curves: &line.curves,
+                runs: &line.runs,
+            })
+            .collect();
+        // Blocks number lines as the tally does.
+        let place = |line: usize| order.iter().position(|(number, _)| *number == line);
+        let mut blocks = self.blocks.clone();
+        for (_, block) in &mut blocks.items {
+            let scores = std::mem::take(&mut block.scores).into_iter();
+            block.scores =
+                scores.filter_map(|(line, seed, score)| Some((place(line)?, seed, score))).collect();
+        }
+        Plots {
+            hidden: self.lines.len() - lines.len(),
+            lines,
+            datasets: blocks.seen,
+            seeds: self.count,
+            blocks,
+            names: &self.seeds,
+        }
     }
 }

@@ -16,11 +16,20 @@ const RIGHT: i32 = 40;
 const TOP: i32 = 62;
 const BOTTOM: i32 = 108;
 const TEXT: i32 = 34;
+/// Height of a row of a legend.
+const LEGEND: u32 = 46;
+
+/// The colours, as the page has them.
+const COLORS: &str = include_str!("colors.css");
 
 /// Placeholder of axes and text.
 const INK: RGBColor = RGBColor(1, 2, 3);
 /// Placeholder of grid lines.
 const GRID: RGBColor = RGBColor(1, 2, 4);
+
+/// Placeholders of the two sides of zero.
+const MORE: RGBColor = RGBColor(1, 2, 5);
+const LESS: RGBColor = RGBColor(1, 2, 6);
 
 /// Placeholder of a line's colour.
 fn color(line: usize) -> RGBColor {
@@ -83,6 +92,24 @@ impl Scale {
         share.clamp(0.0, 1.0)
     }
 
+    /// Whether a value is within the axis.
+    fn shows(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+
+    /// The same scale, showing this value as well.
+    pub fn including(self, value: f64) -> Self {
+        Self { low: self.low.min(value), high: self.high.max(value), ..self }
+    }
+
+    /// The same scale without a line at zero where its values are far from it.
+    pub fn tight(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let shown = values.filter(|value| value.is_finite());
+        let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let room = ((high - low) * 0.05).max(high.abs() * 1e-3).max(1e-9);
+        (low <= high).then(|| Self { low: low - room, high: high + room, log: false, given: None })
+    }
+
     /// Values of ticks, at most about `most`.
     pub fn ticks(&self, most: usize) -> Vec<f64> {
         if let Some(given) = &self.given {
@@ -139,25 +166,53 @@ pub(super) struct Chart<'a> {
     height: i32,
 }
 
-impl<'a> Chart<'a> {
+/// A picture in two forms: for the page, which has the legend and the colours, and as a file, which has its own.
+pub(crate) struct Drawing {
+    pub inline: String,
+    pub file: String,
+}
+
+/// Lines that a file's legend names: number and label.
+pub(super) type Legend<'a> = [(usize, &'a str)];
+
+impl Chart<'_> {
     /// Draws a picture: axes with titles, then what `marks` draws. Without `y` the vertical place is in pixels.
     pub fn draw(
         label: &str,
         height: u32,
-        (x, x_title): (Scale, &str),
+        x: (Scale, &str),
         y: Option<(Scale, &str)>,
-        marks: impl FnOnce(&Chart<'_>) -> Drawn,
-    ) -> Result<String, ExportError> {
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
-            let (y, y_title) = y.map_or((None, ""), |(scale, title)| (Some(scale), title));
-            let chart = Chart { area, x, y, height: height as i32 };
-            chart.axes(x_title, y_title)?;
-            marks(&chart)?;
-            chart.area.present().map_err(failed)?;
+        legend: &Legend<'_>,
+        marks: impl Fn(&Chart<'_>) -> Drawn,
+    ) -> Result<Drawing, ExportError> {
+        let (y, y_title) = y.map_or((None, ""), |(scale, title)| (Some(scale), title));
+        let draw = |total: u32, legend: &Legend<'_>| -> Result<String, ExportError> {
+            let mut svg = String::new();
+            {
+                let area = SVGBackend::with_string(&mut svg, (WIDTH, total)).into_drawing_area();
+                let chart = Chart { area, x: x.0.clone(), y: y.clone(), height: height as i32 };
+                chart.axes(x.1, y_title)?;
+                marks(&chart)?;
+                chart.legend(legend)?;
+                chart.area.present().map_err(failed)?;
+            }
+            Ok(svg)
+        };
+        let total = height + LEGEND * legend.len() as u32;
+        Ok(Drawing {
+            inline: finish(&draw(height, &[])?, label, height, None),
+            file: finish(&draw(total, legend)?, label, total, Some(COLORS)),
+        })
+    }
+
+    /// A row for each line, below the axes.
+    fn legend(&self, legend: &Legend<'_>) -> Drawn {
+        for (row, (line, label)) in legend.iter().enumerate() {
+            let y = self.height + LEGEND as i32 * row as i32 + LEGEND as i32 / 2;
+            self.mark(*line, (self.left() + 12, y), 11)?;
+            self.text(label, (self.left() + 40, y), INK, (HPos::Left, VPos::Center))?;
         }
-        Ok(finish(&svg, label, height))
+        Ok(())
     }
 
     fn left(&self) -> i32 {
@@ -251,22 +306,103 @@ impl<'a> Chart<'a> {
         self.path(vec![(self.x(median), y - half), (self.x(median), y + half)], color(line).stroke_width(8))
     }
 
+    /// An interval with its middle at a row; ends that are infinite leave the picture.
+    pub fn interval(&self, line: usize, [low, middle, high]: [f64; 3], y: i32) -> Drawn {
+        let (half, stroke) = (14, color(line).stroke_width(5));
+        self.path(vec![(self.x(low), y), (self.x(high), y)], stroke)?;
+        for end in [low, high].into_iter().filter(|end| self.x.shows(*end)) {
+            self.path(vec![(self.x(end), y - half), (self.x(end), y + half)], stroke)?;
+        }
+        self.mark(line, (self.x(middle), y), 13)
+    }
+
+    /// A vertical line at x over all rows.
+    pub fn upright(&self, x: f64) -> Drawn {
+        let top = if self.y.is_some() { TOP } else { 0 };
+        self.path(vec![(self.x(x), top), (self.x(x), self.height - BOTTOM)], INK.stroke_width(3))
+    }
+
+    /// The diagonal x = y, as far as both axes show it.
+    pub fn diagonal(&self) -> Drawn {
+        let Some(y) = &self.y else { return Ok(()) };
+        let (low, high) = (self.x.low.max(y.low), self.x.high.min(y.high));
+        if low >= high {
+            return Ok(());
+        }
+        let ends = [low, high].map(|v| (self.x(v), self.y(v)));
+        self.path(ends.to_vec(), INK.stroke_width(3))
+    }
+
+    /// A faint dot at (x, y).
+    pub fn point(&self, line: usize, x: f64, y: f64) -> Drawn {
+        let dot = Circle::new((self.x(x), self.y(y)), 6, color(line).mix(0.45).filled());
+        self.area.draw(&dot).map_err(failed)
+    }
+
+    /// A density along x: its width (0 to 1) at points, mirrored at a row.
+    pub fn violin(&self, line: usize, points: &[(f64, f64)], y: i32, half: i32) -> Drawn {
+        let place = |sign: f64| {
+            move |(x, width): &(f64, f64)| (self.x(*x), y + (sign * width * f64::from(half)).round() as i32)
+        };
+        let outline: Vec<(i32, i32)> =
+            points.iter().map(place(-1.0)).chain(points.iter().rev().map(place(1.0))).collect();
+        let shape = Polygon::new(outline.clone(), color(line).mix(0.25).filled());
+        self.area.draw(&shape).map_err(failed)?;
+        self.path(outline, color(line).stroke_width(2))
+    }
+
+    /// A cell of a heat map at pixels: stronger colour for a greater |share|, which is in [−1, 1].
+    pub fn cell(&self, share: f64, (left, top): (i32, i32), (right, bottom): (i32, i32)) -> Drawn {
+        let hue = if share < 0.0 { LESS } else { MORE };
+        // Two digits are more than an eye tells apart, and keep the file small.
+        let strength = (share.abs().min(1.0) * 50.0).round() / 50.0;
+        let cell = Rectangle::new([(left, top), (right, bottom)], hue.mix(strength).filled());
+        self.area.draw(&cell).map_err(failed)
+    }
+
+    /// A text with its upper left corner at a place.
+    pub fn label(&self, text: &str, at: (i32, i32)) -> Drawn {
+        self.text(text, at, INK, (HPos::Left, VPos::Top))
+    }
+
+    /// A thin frame.
+    pub fn frame(&self, (left, top): (i32, i32), (right, bottom): (i32, i32)) -> Drawn {
+        let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
+        self.path(corners.to_vec(), GRID.stroke_width(2))
+    }
+
+    /// Left and right end of the axes in pixels.
+    pub fn ends(&self) -> (i32, i32) {
+        (self.left(), WIDTH as i32 - RIGHT)
+    }
+
     /// A faint dot.
     pub fn dot(&self, line: usize, value: f64, y: i32) -> Drawn {
         self.area.draw(&Circle::new((self.x(value), y), 4, color(line).mix(0.35).filled())).map_err(failed)
     }
 }
 
-/// Turns placeholders into classes and lets the page decide the size.
-fn finish(svg: &str, label: &str, height: u32) -> String {
-    let mut svg = svg.replace(
-        &format!("width=\"{WIDTH}\" height=\"{height}\" viewBox"),
-        &format!("role=\"img\" aria-label=\"{}\" viewBox", escape(label)),
-    );
-    svg = svg.replace(" font-family=\"sans-serif\"", "");
+/// Turns placeholders into classes. In the page the picture takes the size it is given; a file has a size and colours of its own.
+fn finish(svg: &str, label: &str, height: u32, colors: Option<&str>) -> String {
+    let size = format!("width=\"{WIDTH}\" height=\"{height}\" viewBox");
+    let named = format!("role=\"img\" aria-label=\"{}\" viewBox", escape(label));
+    let mut svg = svg.replace(" font-family=\"sans-serif\"", "");
+    svg = match colors {
+        None => svg.replace(&size, &named),
+        Some(colors) => {
+            let background = "svg{background:var(--bg)}svg text{font-family:system-ui,sans-serif}";
+            let style = format!("<style>{colors}{background}</style>");
+            svg.replace(&size, &format!("width=\"{WIDTH}\" height=\"{height}\" {named}")).replacen(
+                ">",
+                &format!(">{style}"),
+                1,
+            )
+        }
+    };
     let names = [(INK, "ink".to_owned()), (GRID, "grid".to_owned())];
+    let signs = [(MORE, "more".to_owned()), (LESS, "less".to_owned())];
     let lines = (0..super::plots::COLORS).map(|line| (color(line), line.to_string()));
-    for (placeholder, name) in names.into_iter().chain(lines) {
+    for (placeholder, name) in names.into_iter().chain(signs).chain(lines) {
         let RGBColor(r, g, b) = placeholder;
         let hex = format!("#{r:02X}{g:02X}{b:02X}");
         for (attribute, class) in [("fill", 'f'), ("stroke", 's')] {

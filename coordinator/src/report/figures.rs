@@ -1,5 +1,7 @@
 //! Numbers and times as people read them.
 
+use std::fmt::Write as _;
+
 use crate::export::LineSummary;
 
 /// A number with `digits` significant digits, in plain notation where that is short.
@@ -157,4 +159,17 @@ pub(super) fn clip(text: &str, most: usize) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default().trim_end()),
         None => text.to_owned(),
     }
+}
+
+/// Text as part of a `data:` address (RFC 3986, §2.1).
+pub(super) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }

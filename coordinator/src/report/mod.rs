@@ -11,7 +11,8 @@ mod table;
 mod words;
 
 pub use figures::count as thousands;
-pub use page::page;
+pub(crate) use page::page;
+pub(crate) use plots::{Figure, figures};
 pub use table::render as table;
 
 #[cfg(test)]

@@ -2,22 +2,32 @@
 
 use std::fmt::Write as _;
 
-use super::figures::{count, counted, duration, escape, maybe, percent, ratio, significant, time, votes};
-use super::plots::{Figure, figures};
-use super::words::findings;
-use crate::export::{ExportError, Plots, Summary};
+use super::figures::{
+    count, counted, duration, escape, maybe, percent, percent_encoded, ratio, significant, time, votes,
+};
+use super::plots::Figure;
+use super::words::{findings, laws, overview};
+use crate::export::{ExportError, LineSummary, Plots, Summary};
 
+const COLORS: &str = include_str!("colors.css");
 const STYLE: &str = include_str!("style.css");
 /// Errors that the page lists.
 const SHOWN_FAILURES: usize = 50;
+/// Longest text of a picture that the page holds for download, in bytes.
+const MOST_EMBEDDED: usize = 16 << 10;
 /// Shapes of marks, as the pictures draw them.
 const MARKS: [&str; 4] = ["●", "■", "◆", "▲"];
 
 /// The report as one HTML page: no script, nothing loaded from elsewhere.
 ///
 /// # Errors
-/// When a picture cannot be drawn.
-pub fn page(summary: &Summary, plots: &Plots<'_>, yaml: &str) -> Result<String, ExportError> {
+/// When the data of a picture cannot be written.
+pub(crate) fn page(
+    summary: &Summary,
+    plots: &Plots<'_>,
+    drawn: &[Figure],
+    yaml: &str,
+) -> Result<String, ExportError> {
     let mut html = String::with_capacity(1 << 16);
     let name = escape(&summary.name);
     let _ = write!(
@@ -25,20 +35,21 @@ pub fn page(summary: &Summary, plots: &Plots<'_>, yaml: &str) -> Result<String, 
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>{name} – stability report</title>\
-         <style>{STYLE}</style></head><body><main>\n<h1>{name}</h1>\n"
+         <style>{COLORS}{STYLE}</style></head><body><main>\n<h1>{name}</h1>\n"
     );
     if let Some(description) = &summary.description {
         let _ = writeln!(html, "<p class=\"lead\">{}</p>", escape(description));
     }
+    let _ = writeln!(html, "<p class=\"abstract\">{}</p>", escape(&overview(summary)));
     ran(&mut html, summary);
     section(&mut html, "Findings");
     list(&mut html, findings(summary).iter());
     strategies(&mut html, summary);
-    let drawn = figures(plots)?;
+    theory(&mut html, summary);
     if !drawn.is_empty() {
         section(&mut html, "Pictures");
     }
-    drawn.iter().for_each(|figure| picture(&mut html, figure, plots));
+    drawn.iter().try_for_each(|figure| picture(&mut html, figure, plots))?;
     failures(&mut html, summary);
     if !summary.notes.is_empty() {
         section(&mut html, "Notes");
@@ -93,7 +104,7 @@ fn ran(html: &mut String, summary: &Summary) {
 fn strategies(html: &mut String, summary: &Summary) {
     section(html, "Strategies");
     html.push_str(
-        "<div class=\"wide\"><table><thead><tr><th>strategy</th><th>trials</th><th>diverged</th><th>failed</th>\
+        "<div class=\"wide\"><table><thead><tr><th>strategy</th><th>trials</th><th>diverged : failed</th>\
          <th>mean score</th><th>SD over seeds, pooled</th><th>SD over seeds, median</th><th>failed runs</th>\
          <th>mean LOO distance</th><th>max LOO distance</th><th>variance ratio</th><th>varies less : more</th>\
          <th>p</th></tr></thead><tbody>\n",
@@ -101,8 +112,7 @@ fn strategies(html: &mut String, summary: &Summary) {
     for line in &summary.strategies {
         let cells = [
             count(line.completed + line.diverged + line.failed),
-            count(line.diverged),
-            count(line.failed),
+            format!("{} : {}", count(line.diverged), count(line.failed)),
             maybe(line.score_mean, 4),
             maybe(line.score_sd_pooled, 3),
             maybe(line.score_sd_median, 3),
@@ -113,11 +123,7 @@ fn strategies(html: &mut String, summary: &Summary) {
             if line.is_baseline { String::new() } else { votes(line) },
             if line.is_baseline { String::new() } else { maybe(line.signed_rank_p, 2) },
         ];
-        let _ = write!(html, "<tr><th>{}</th>", escape(&line.label));
-        cells.iter().for_each(|cell| {
-            let _ = write!(html, "<td>{}</td>", escape(cell));
-        });
-        html.push_str("</tr>\n");
+        row(html, &line.label, &cells);
     }
     let _ = writeln!(
         html,
@@ -132,11 +138,11 @@ fn strategies(html: &mut String, summary: &Summary) {
     );
 }
 
-fn picture(html: &mut String, figure: &Figure, plots: &Plots<'_>) {
+fn picture(html: &mut String, figure: &Figure, plots: &Plots<'_>) -> Result<(), ExportError> {
     let _ = write!(html, "<figure><h3>{}</h3>", figure.title);
-    if !figure.labelled {
+    if !figure.legend.is_empty() {
         html.push_str("<p class=\"legend\">");
-        for line in &figure.shown {
+        for line in &figure.legend {
             let label = plots.lines.get(*line).map_or("", |line| line.label);
             let mark = MARKS.get(line % MARKS.len()).copied().unwrap_or("●");
             let _ = write!(html, "<span><i class=\"c-{line}\">{mark}</i> {}</span> ", escape(label));
@@ -150,8 +156,77 @@ fn picture(html: &mut String, figure: &Figure, plots: &Plots<'_>) {
             counted(hidden as u64, "further line", "further lines")
         ),
     };
+    let (slug, caption) = (figure.slug, escape(&figure.caption));
     let _ =
-        writeln!(html, "{}<figcaption>{}{hidden}</figcaption></figure>", figure.svg, escape(&figure.caption));
+        write!(html, "{}<figcaption>{caption}{hidden}</figcaption><p class=\"data\">", figure.drawing.inline);
+    let csv = figure.data.csv()?;
+    for (ending, kind, text) in
+        [("csv", "text/csv", csv.as_str()), ("svg", "image/svg+xml", figure.drawing.file.as_str())]
+    {
+        // A page stays a page: what is longer is beside it.
+        if text.len() <= MOST_EMBEDDED {
+            let _ = write!(
+                html,
+                "<a download=\"{slug}.{ending}\" href=\"data:{kind};charset=utf-8,{}\">{slug}.{ending}</a> ",
+                percent_encoded(text)
+            );
+        }
+    }
+    html.push_str("</p></figure>\n");
+    Ok(())
+}
+
+/// What the theory says beside what was measured, of strategies that have a bound or a slope.
+fn theory(html: &mut String, summary: &Summary) {
+    let shown = |line: &&LineSummary| {
+        line.bounded_groups > 0 || line.slope_samples.is_some() || line.slope_margin.is_some()
+    };
+    let lines: Vec<&LineSummary> = summary.strategies.iter().filter(shown).collect();
+    if lines.is_empty() {
+        return;
+    }
+    section(html, "Theory and measurement");
+    html.push_str(
+        "<div class=\"wide\"><table><thead><tr><th>strategy</th><th>bound holds</th><th>bound below 2</th>\
+         <th>bound / distance</th><th>with support vectors: holds</th><th>below 2</th><th>bound / distance</th>\
+         </tr></thead><tbody>\n",
+    );
+    for line in lines {
+        let of = |some: u64| format!("{} of {}", count(some), count(line.bounded_groups));
+        let bounded = |some: u64| if line.bounded_groups > 0 { of(some) } else { "–".to_owned() };
+        let cells = [
+            bounded(line.bound_held),
+            bounded(line.bound_telling),
+            maybe(line.bound_ratio, 2),
+            bounded(line.support_bound_held),
+            bounded(line.support_bound_telling),
+            maybe(line.support_bound_ratio, 2),
+        ];
+        row(html, &line.label, &cells);
+    }
+    html.push_str(
+        "</tbody></table></div>\n<p class=\"small\">The bound is that of Fu, So &amp; Collier (2023) for head tuning by gradient \
+         descent on separable data, with constants estimated from these trainings (table <code>theory</code>); a distance above \
+         its bound would be a finding. Two directions are at most 2 apart, so a bound above 2 says nothing. With support vectors: \
+         its second term weighted by the share of points that are support vectors, as the limit of training does not move without \
+         another. Powers are slopes on log-log axes, within groups that are alike in all else.</p>\n",
+    );
+    let reasons = summary.strategies.iter().flat_map(|line| {
+        line.no_bound.iter().map(|(reason, groups)| {
+            format!("{}: no bound for {}: {reason}.", line.label, counted(*groups, "group", "groups"))
+        })
+    });
+    let reasons: Vec<String> = reasons.collect();
+    let laws: Vec<String> = laws(summary).into_iter().map(|law| law.text).collect();
+    list(html, laws.iter().chain(&reasons));
+}
+
+fn row(html: &mut String, label: &str, cells: &[String]) {
+    let _ = write!(html, "<tr><th>{}</th>", escape(label));
+    cells.iter().for_each(|cell| {
+        let _ = write!(html, "<td>{}</td>", escape(cell));
+    });
+    html.push_str("</tr>\n");
 }
 
 fn failures(html: &mut String, summary: &Summary) {
@@ -203,7 +278,7 @@ fn how(html: &mut String, summary: &Summary) {
     html.push_str("</dl>\n");
     html.push_str(
         "<p>To repeat it, run <code>evenkeel run spec.yaml --out DIRECTORY</code> with the spec below \
-         (<code>spec.yaml</code> beside this page) and the same version of the program; feature files are found by the \
+         (<code>spec.yaml</code> beside this page, like each picture and its data in <code>figures/</code>) and the same version of the program; feature files are found by the \
          paths in it and recognised by their content.</p>\n",
     );
 }

@@ -64,7 +64,22 @@ fn a_page_needs_nothing_beside_itself() {
             "{loader}"
         );
     }
-    assert_eq!(page.matches("<svg").count(), 4, "spread, samples, margin and steps are drawn");
+    let figures = page.matches("<figure>").count();
+    assert_eq!(page.matches("<svg").count(), figures, "a figure has one picture");
+    for slug in [
+        "scores",
+        "variance-ratios",
+        "spread",
+        "seeds",
+        "loo-samples",
+        "loo-margin",
+        "loo-steps",
+        "score-steps",
+    ] {
+        for ending in ["svg", "csv"] {
+            assert!(page.contains(&format!(">{slug}.{ending}</a>")), "{slug}.{ending} is not there");
+        }
+    }
     assert!(!page.contains("#0102") && !page.contains("#0200"), "a placeholder colour is left");
     assert!(!page.contains("NaN") && !page.contains("inf,"), "a coordinate is no number");
 }
@@ -83,7 +98,7 @@ fn findings_are_made_from_the_numbers() {
     let slope = line.slope_samples.expect("slope");
     let power = figures::significant(slope.slope, 3);
     assert!(
-        page.contains(&format!("falls with the training set size n, as a power of {power} (95 % confidence")),
+        page.contains(&format!("falls with the training set size n, as a power of {power} (95 % interval")),
         "{power}"
     );
     let rate = figures::percent(line.failed_run_rate.expect("rate"));
