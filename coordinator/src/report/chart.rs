@@ -107,7 +107,7 @@ impl Scale {
         let shown = values.filter(|value| value.is_finite());
         let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         let room = ((high - low) * 0.05).max(high.abs() * 1e-3).max(1e-9);
-        (low <= high).then(|| Self { low: low - room, high: high + room, log: false, given: None })
+        (low <= high).then_some(Self { low: low - room, high: high + room, log: false, given: None })
     }
 
     /// Values of ticks, at most about `most`.

@@ -66,19 +66,18 @@ fn a_page_needs_nothing_beside_itself() {
     }
     let figures = page.matches("<figure>").count();
     assert_eq!(page.matches("<svg").count(), figures, "a figure has one picture");
-    for slug in [
-        "scores",
-        "variance-ratios",
-        "spread",
-        "seeds",
-        "loo-samples",
-        "loo-margin",
-        "loo-steps",
-        "score-steps",
+    for figure in [
+        "Scatter of the score",
+        "Variance beside",
+        "Spread of the score",
+        "Seeds and datasets",
+        "against training set size",
+        "against margin, n =",
     ] {
-        for ending in ["svg", "csv"] {
-            assert!(page.contains(&format!(">{slug}.{ending}</a>")), "{slug}.{ending} is not there");
-        }
+        assert!(page.contains(figure), "{figure} is not drawn");
+    }
+    for file in ["variance-ratios.svg", "variance-ratios.csv", "loo-samples.csv"] {
+        assert!(page.contains(&format!("<a download=\"{file}\" href=\"data:")), "{file} is not there");
     }
     assert!(!page.contains("#0102") && !page.contains("#0200"), "a placeholder colour is left");
     assert!(!page.contains("NaN") && !page.contains("inf,"), "a coordinate is no number");
