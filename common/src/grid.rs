@@ -150,6 +150,7 @@ impl Grid {
             sweep_seed: self.spec.sweep_seed,
             leave_one_out: self.spec.stability.leave_one_out,
             exact_margin: self.spec.stability.exact_margin,
+            curvature: self.spec.stability.curvature,
             predictions: self.spec.predictions,
         }
     }
@@ -239,7 +240,7 @@ impl Grid {
     /// Operations of the whole grid, without walking it: axes that do not change the cost are multiplied out.
     #[must_use]
     pub fn total_flops(&self) -> f64 {
-        let leave_one_out = self.settings().leave_one_out;
+        let settings = self.settings();
         let strategies: Vec<_> = self.spec.strategies.iter().flat_map(cost_classes).collect();
         let models = self.spec.models.iter().zip(&self.infos.models);
         let models: Vec<_> = models.filter_map(|(model, info)| resolve_model(model, info.as_ref())).collect();
@@ -248,7 +249,7 @@ impl Grid {
         for (dataset, count) in datasets.flat_map(|(dataset, info)| shape_classes(dataset, info.as_ref())) {
             for (strategy, points) in &strategies {
                 for model in &models {
-                    total += count * points * trial_flops(&dataset, model, strategy, leave_one_out);
+                    total += count * points * trial_flops(&dataset, model, strategy, &settings);
                 }
             }
         }

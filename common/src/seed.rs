@@ -42,6 +42,8 @@ pub enum Purpose {
     ValidationSamples,
     /// Unlabelled samples that encoders are pre-trained on.
     Corpus,
+    /// Where the search for a Hessian's eigenvalues begins.
+    Curvature,
 }
 
 impl Purpose {
@@ -63,6 +65,7 @@ impl Purpose {
             Self::MaskedTokens => "masked_tokens",
             Self::ValidationSamples => "validation_samples",
             Self::Corpus => "corpus",
+            Self::Curvature => "curvature",
         }
     }
 }

@@ -337,6 +337,9 @@ pub struct SweepSettings {
     pub leave_one_out: Option<LeaveOneOut>,
     /// Whether γ is solved for.
     pub exact_margin: bool,
+    /// Whether the constants of the bound for full fine-tuning are estimated.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub curvature: bool,
     /// Whether predictions are kept.
     #[serde(skip)]
     pub predictions: bool,
@@ -386,7 +389,7 @@ impl Trial {
     /// Floating-point operations of training, leave-one-out refits included.
     #[must_use]
     pub fn flops(&self) -> f64 {
-        trial_flops(&self.dataset, &self.model, &self.strategy, self.settings.leave_one_out)
+        trial_flops(&self.dataset, &self.model, &self.strategy, &self.settings)
     }
 }
 

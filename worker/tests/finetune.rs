@@ -187,6 +187,7 @@ fn trial(full: FullConfig) -> Trial {
             sweep_seed: 9,
             leave_one_out: None,
             exact_margin: false,
+            curvature: false,
             predictions: true,
         },
     }

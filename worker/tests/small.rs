@@ -83,6 +83,7 @@ fn trial(dataset: DatasetConfig, model: ModelConfig, full: FullConfig) -> Trial 
             sweep_seed: 3,
             leave_one_out: None,
             exact_margin: false,
+            curvature: false,
             predictions: true,
         },
     }
@@ -352,4 +353,32 @@ fn what_does_not_fit_together_is_an_error() {
     }
     let EngineError::Data(message) = error(xor(), wild) else { panic!("another kind") };
     assert!(message.contains("pre-training diverged at step") && message.contains("lower"), "{message}");
+}
+
+#[test]
+fn constants_of_the_bound_are_estimated_and_change_nothing_else() {
+    for (dataset, model) in [(xor(), mlp(1)), (tokens(), transformer(1))] {
+        let plain = trial(dataset, model, epochs(5));
+        let mut curved = plain.clone();
+        curved.settings.curvature = true;
+        assert!(curved.flops() > plain.flops());
+        let (without, mut with) = (run(&plain), run(&curved));
+        let m = with.measures;
+        let (Some(l), Some(beta), Some(mu), Some(least)) =
+            (m.lipschitz, m.smoothness, m.curvature, m.least_curvature)
+        else {
+            panic!("{m:?}")
+        };
+        assert!(l > 0.0 && beta > mu && mu > 0.0 && least <= mu, "{m:?}");
+        assert_eq!(run(&curved).measures, m, "the same numbers again");
+        for slot in [
+            &mut with.measures.lipschitz,
+            &mut with.measures.smoothness,
+            &mut with.measures.curvature,
+            &mut with.measures.least_curvature,
+        ] {
+            *slot = None;
+        }
+        assert_eq!(with, without);
+    }
 }

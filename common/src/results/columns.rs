@@ -45,8 +45,17 @@ pub(crate) const REALS: &[Real] = reals![
 ];
 
 /// Columns that came later: older records lack them.
-pub(crate) const LATER_REALS: &[Real] =
-    reals![validation_score, surt_distance, class_distance, dual_max, feature_norm];
+pub(crate) const LATER_REALS: &[Real] = reals![
+    validation_score,
+    surt_distance,
+    class_distance,
+    dual_max,
+    feature_norm,
+    lipschitz,
+    smoothness,
+    curvature,
+    least_curvature,
+];
 
 type Small = (&'static str, fn(&Measures) -> Option<u32>, fn(&mut Measures) -> &mut Option<u32>);
 

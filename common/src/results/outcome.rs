@@ -88,6 +88,14 @@ pub struct Measures {
     pub dual_max: Option<f64>,
     /// B, greatest norm of a training point with its bias feature; none when the set is not linearly separable.
     pub feature_norm: Option<f64>,
+    /// L of the bound for full fine-tuning: greatest norm of the gradient of one training example's loss.
+    pub lipschitz: Option<f64>,
+    /// β: greatest eigenvalue of the Hessian of the training loss at the end.
+    pub smoothness: Option<f64>,
+    /// μ: its least eigenvalue that is positive and clearly not zero.
+    pub curvature: Option<f64>,
+    /// The least eigenvalue that was found; below zero the loss is not convex there.
+    pub least_curvature: Option<f64>,
     /// Support vectors of the hard-margin problem; none when the set is not linearly separable.
     pub support_vectors: Option<u32>,
 }

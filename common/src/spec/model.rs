@@ -321,11 +321,15 @@ pub struct StabilitySpec {
     /// Whether to solve for the exact hard margin γ of each training set.
     #[serde(default = "yes")]
     pub exact_margin: bool,
+    /// Whether to estimate the constants of the bound for full fine-tuning at the end of each trial. That costs about as much
+    /// as 48 epochs over at most 256 training points.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub curvature: bool,
 }
 
 impl Default for StabilitySpec {
     fn default() -> Self {
-        Self { leave_one_out: None, exact_margin: true }
+        Self { leave_one_out: None, exact_margin: true, curvature: false }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a trial costs, in floating-point operations.
 
-use super::{DatasetConfig, FullConfig, GeneratorConfig, ModelConfig, StrategyConfig, SyntheticConfig};
+use super::{
+    DatasetConfig, FullConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings, SyntheticConfig,
+};
 use crate::spec::{LeaveOneOut, Optimizer};
 
 /// Number of refits a trial of n samples makes.
@@ -19,14 +21,19 @@ pub fn trial_flops(
     dataset: &DatasetConfig,
     model: &ModelConfig,
     strategy: &StrategyConfig,
-    leave_one_out: Option<LeaveOneOut>,
+    settings: &SweepSettings,
 ) -> f64 {
     let (n, d, classes) = dataset.shape();
+    let leave_one_out = settings.leave_one_out;
     match (model, &strategy.full) {
         (ModelConfig::Identity, _) | (_, None) => {
             training_flops(n, model.hidden().unwrap_or(d), classes, strategy, leave_one_out)
         }
-        (_, Some(full)) => tuning_flops(dataset, model, full, strategy.steps, leave_one_out),
+        (_, Some(full)) => {
+            let measured = if settings.curvature { CURVATURE_PASSES * f64::from(n.min(256)) } else { 0.0 };
+            tuning_flops(dataset, model, full, strategy.steps, leave_one_out)
+                + 3.0 * measured * forward_flops(dataset, model)
+        }
     }
 }
 
@@ -111,3 +118,6 @@ pub fn training_flops(
 
 /// About 10 µs at 100 GFLOP/s: deriving ids, initial weights and metrics of one trial.
 const BASE_FLOPS: f64 = 1e6;
+
+/// Passes over a training point that estimating the constants of the bound for full fine-tuning takes.
+const CURVATURE_PASSES: f64 = 50.0;

@@ -8,7 +8,7 @@ use evenkeel_common::stats::{
     Agreement, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, Votes, brown_forsythe,
     mean_variance_ratio,
 };
-use evenkeel_common::theory::rate_constant;
+use evenkeel_common::theory::{FullConstants, full_bound, rate_constant};
 
 use super::points::{DatasetPoint, Place, Points, StrategyPoint};
 use super::tables::Tables;
@@ -46,6 +46,19 @@ impl Dual {
     }
 }
 
+/// Means over seeds of what the bound for full fine-tuning is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FullTheory {
+    /// L.
+    pub lipschitz: Option<f64>,
+    /// β.
+    pub smoothness: Option<f64>,
+    /// μ.
+    pub curvature: Option<f64>,
+    /// The mean of the seeds' bounds.
+    pub bound: f64,
+}
+
 /// The trials that differ by their seed alone, with their statistics.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
@@ -73,6 +86,8 @@ pub(super) struct Group {
     pub dual: Option<Dual>,
     /// C of the first term of the bound.
     pub rate_constant: Option<f64>,
+    /// Means over seeds of the constants of the bound for full fine-tuning, and of the bound itself.
+    pub full: Option<FullTheory>,
     seeds: Vec<Seed>,
 }
 
@@ -92,6 +107,8 @@ impl Group {
 struct Open {
     group: Group,
     samples: [Sample; 5],
+    /// L, β, μ, and the bound they give.
+    constants: [Sample; 4],
     votes: Votes,
 }
 
@@ -117,9 +134,10 @@ impl Open {
             agreement: None,
             dual: None,
             rate_constant: None,
+            full: None,
             seeds: Vec::new(),
         };
-        Self { group, samples: Default::default(), votes: Votes::default() }
+        Self { group, samples: Default::default(), constants: Default::default(), votes: Votes::default() }
     }
 
     fn push(&mut self, at: &Coordinates, outcome: &TrialOutcome) {
@@ -142,6 +160,21 @@ impl Open {
         for (sample, value) in self.samples.iter_mut().zip(values) {
             value.into_iter().for_each(|value| sample.push(value));
         }
+        let constants = |m: &Measures| {
+            Some(FullConstants {
+                samples: group.dataset.shape.0,
+                lipschitz: m.lipschitz?,
+                smoothness: m.smoothness?,
+                curvature: m.curvature?,
+                distance: m.weight_distance?,
+            })
+        };
+        if let Some(of) = constants(m)
+            && let Some(bound) = full_bound(&of)
+        {
+            let values = [of.lipschitz, of.smoothness, of.curvature, bound];
+            self.constants.iter_mut().zip(values).for_each(|(sample, value)| sample.push(value));
+        }
         if let Some(predictions) = &outcome.predictions {
             self.votes.push(predictions);
         }
@@ -158,7 +191,9 @@ impl Open {
         let mean = |numbers: Option<Numbers>| numbers.map(|numbers| numbers.mean);
         let (flip_rate, weight_distance) = (mean(flips), mean(distance));
         let agreement = self.votes.agreement();
-        Group { score, loo, margin, flip_rate, weight_distance, agreement, ..self.group }
+        let [lipschitz, smoothness, curvature, bound] = self.constants.map(|sample| mean(sample.summary()));
+        let full = bound.map(|bound| FullTheory { lipschitz, smoothness, curvature, bound });
+        Group { full, score, loo, margin, flip_rate, weight_distance, agreement, ..self.group }
     }
 }
 

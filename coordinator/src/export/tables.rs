@@ -37,6 +37,10 @@ const OTHERS: &[(&str, Get)] = measures![
     class_distance,
     dual_max,
     feature_norm,
+    lipschitz,
+    smoothness,
+    curvature,
+    least_curvature,
 ];
 
 /// Statistics over seeds, as columns `<quantity>_<statistic>`.
@@ -205,14 +209,16 @@ impl Tables {
             row.real(bound);
             row.whole(bound.zip(measured).map(|(bound, measured)| u64::from(measured <= bound)));
         }
-        row.text(theory.0.as_ref().err().map(String::as_str));
-        let bounded = theory.0.as_ref().ok();
-        let (of, bound) = (bounded.map(|b| &b.constants), bounded.map(|b| &b.bound));
+        row.text(theory.reason());
+        let (head, full) = (theory.head(), theory.full());
+        let (of, bound) = (head.map(|h| &h.constants), head.map(|h| &h.bound));
         row.real(bound.map(|b| b.rate_term)).real(bound.map(|b| b.margin_term));
         row.real(bound.map(|b| b.rate)).real(of.map(|of| of.rate_constant));
-        row.text(bounded.map(|b| b.constant_from.name.as_str())).real(of.map(|of| of.heads_factor));
+        row.text(head.map(|h| h.constant_from.name.as_str())).real(of.map(|of| of.heads_factor));
         row.real(of.map(|of| of.margin)).real(of.map(|of| of.feature_norm)).real(of.map(|of| of.dual_max));
         row.real(bound.map(|b| b.lambda)).whole(of.map(|of| of.support.into()));
+        row.real(full.and_then(|f| f.lipschitz)).real(full.and_then(|f| f.smoothness));
+        row.real(full.and_then(|f| f.curvature)).real(full.and(group.weight_distance));
         if row.len() >= BATCH_ROWS { self.theory.flush() } else { Ok(()) }
     }
 
@@ -379,5 +385,6 @@ fn theory() -> Rows {
     fields.extend(named(&[("rate_constant_from", Word)]));
     fields.extend(reals(["heads_factor", "margin", "feature_norm", "dual_max", "lambda"]));
     fields.extend(named(&[("support_vectors", Small)]));
+    fields.extend(reals(["lipschitz", "smoothness", "curvature", "weight_distance"]));
     Rows::new(fields)
 }

@@ -208,15 +208,15 @@ pub(super) struct Bounded {
     pub groups: u64,
     /// Those of them whose distance is at most the bound.
     pub held: u64,
-    /// Those whose bound is below 2, the greatest distance that two directions can have.
+    /// Those whose bound is below the greatest distance there can be: two directions are at most 2 apart.
     pub telling: u64,
 }
 
 impl Bounded {
-    fn push(&mut self, bound: f64, measured: f64) {
+    fn push(&mut self, bound: f64, measured: f64, most: f64) {
         self.groups += 1;
         self.held += u64::from(measured <= bound);
-        self.telling += u64::from(bound < 2.0);
+        self.telling += u64::from(bound < most);
     }
 }
 
@@ -402,15 +402,17 @@ impl Tally {
     /// Counts a group's bound, and keeps the group for plots and slopes.
     pub fn theory(&mut self, group: &Group, theory: &Theory) {
         let Some(line) = self.line(group.at.strategy, group.at.strategy_point) else { return };
-        if let Err(reason) = &theory.0 {
-            *line.unbounded.entry(reason.clone()).or_default() += 1;
+        if let Some(reason) = theory.reason() {
+            *line.unbounded.entry(reason.to_owned()).or_default() += 1;
         }
         let measured = group.loo.as_ref().map(|numbers| numbers.mean);
         for (bound, counted) in
             [(theory.bound(), &mut line.bounded), (theory.support_bound(), &mut line.support_bounded)]
         {
             if let Some((bound, measured)) = bound.zip(measured) {
-                counted.push(bound, measured);
+                // Distances of encoders are not of directions, and have no greatest one.
+                let most = if theory.head().is_some() { 2.0 } else { f64::INFINITY };
+                counted.push(bound, measured, most);
             }
         }
         line.points.offer(group.index, || GroupPoint {

@@ -6,12 +6,12 @@ use evenkeel_common::spec::{Optimizer, Setting};
 use evenkeel_common::theory::{DELTA, HeadBound, HeadConstants, LEAST_STEPS, head_bound, heads_factor};
 use evenkeel_common::trial::StrategyConfig;
 
-use super::groups::{Dual, Group};
+use super::groups::{Dual, FullTheory, Group};
 use super::points::StrategyPoint;
 
-/// A bound with what it was computed from.
+/// A bound for head tuning with what it was computed from.
 #[derive(Clone, Debug)]
-pub(super) struct Bounded {
+pub(super) struct HeadTheory {
     pub constants: HeadConstants,
     pub bound: HeadBound,
     /// The strategy whose distances C was estimated from: with several heads, the same with one head where there is one.
@@ -20,26 +20,66 @@ pub(super) struct Bounded {
 
 /// A group's bound, or why it has none.
 #[derive(Clone, Debug)]
-pub(super) struct Theory(pub Result<Bounded, String>);
+pub(super) enum Theory {
+    /// Of head tuning.
+    Head(HeadTheory),
+    /// Of full fine-tuning.
+    Full(FullTheory),
+    /// None, and why.
+    None(String),
+}
 
 impl Theory {
     /// Computes the bound of a group, given the groups of the same dataset and model.
     pub fn of(group: &Group, beside: &[Group]) -> Self {
-        Self(bounded(group, beside))
+        if group.strategy.config.setting == Setting::Full {
+            return full(group);
+        }
+        head(group, beside).map_or_else(Self::None, Self::Head)
     }
 
     /// The bound on the mean leave-one-out distance.
     pub fn bound(&self) -> Option<f64> {
-        self.0.as_ref().ok().map(|bounded| bounded.bound.total())
+        match self {
+            Self::Head(head) => Some(head.bound.total()),
+            Self::Full(full) => Some(full.bound),
+            Self::None(_) => None,
+        }
     }
 
-    /// The same with the share of support vectors.
+    /// The same with the share of support vectors; for head tuning alone.
     pub fn support_bound(&self) -> Option<f64> {
-        self.0.as_ref().ok().map(|bounded| bounded.bound.with_support())
+        self.head().map(|head| head.bound.with_support())
+    }
+
+    /// What the bound for head tuning is made of.
+    pub fn head(&self) -> Option<&HeadTheory> {
+        if let Self::Head(head) = self { Some(head) } else { None }
+    }
+
+    /// What the bound for full fine-tuning is made of.
+    pub fn full(&self) -> Option<&FullTheory> {
+        if let Self::Full(full) = self { Some(full) } else { None }
+    }
+
+    /// Why there is no bound.
+    pub fn reason(&self) -> Option<&str> {
+        if let Self::None(reason) = self { Some(reason) } else { None }
     }
 }
 
-fn bounded(group: &Group, beside: &[Group]) -> Result<Bounded, String> {
+fn full(group: &Group) -> Theory {
+    match group.full {
+        Some(full) => Theory::Full(full),
+        None => Theory::None(
+            "the constants of the bound for full fine-tuning were not estimated (`stability: {curvature: true}`), or no positive \
+             curvature was found"
+                .to_owned(),
+        ),
+    }
+}
+
+fn head(group: &Group, beside: &[Group]) -> Result<HeadTheory, String> {
     let config = &group.strategy.config;
     applies(config)?;
     let margin = group
@@ -67,14 +107,12 @@ fn bounded(group: &Group, beside: &[Group]) -> Result<Bounded, String> {
         heads_factor: factor,
     };
     let bound = head_bound(&constants).ok_or("its constants are not positive numbers")?;
-    Ok(Bounded { constants, bound, constant_from: from.strategy.clone() })
+    Ok(HeadTheory { constants, bound, constant_from: from.strategy.clone() })
 }
 
-/// Whether the bound speaks of such a training.
+/// Whether the bound for head tuning speaks of such a training.
 fn applies(config: &StrategyConfig) -> Result<(), String> {
-    let reason = if config.setting != Setting::Head {
-        "the constants of the bound for full fine-tuning were not estimated".to_owned()
-    } else if config.optimizer != Optimizer::Gd {
+    let reason = if config.optimizer != Optimizer::Gd {
         "the bound is for plain gradient descent".to_owned()
     } else if config.weight_decay != 0.0 {
         "the bound is for training without weight decay".to_owned()

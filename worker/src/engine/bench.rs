@@ -124,6 +124,7 @@ fn trials(n: u32, d: u32, steps: u32, instance: u32) -> Vec<Trial> {
         sweep_seed: 0,
         leave_one_out: Some(LeaveOneOut::Count(LEFT_OUT)),
         exact_margin: true,
+        curvature: false,
         predictions: false,
     };
     let trial = |seed| Trial {

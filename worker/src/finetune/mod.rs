@@ -13,6 +13,7 @@
 //! | [`optimizer`], [`schedule`], [`dropout`] | steps, their sizes, masks |
 //! | [`run`], `step`, `initial` | one training run: its phases; a step; weights that are drawn |
 //! | [`evaluate`] | what a model says of examples |
+//! | [`curvature`] | constants of the bound: how steep and how curved the loss is |
 //! | [`trial`] | the model, its refits, what is reported |
 //! | [`checkpoint`] | a trial as bytes, and back |
 //! | [`bench`] | the rate beside others |
@@ -22,6 +23,7 @@
 pub mod batches;
 pub mod bench;
 pub mod checkpoint;
+pub mod curvature;
 pub mod dropout;
 pub mod evaluate;
 pub mod forward;

@@ -8,6 +8,7 @@ use evenkeel_common::trial::Trial;
 use tch::Tensor;
 
 use super::checkpoint::{Checkpoints, restore, save};
+use super::curvature;
 use super::evaluate::{Seen, classify, encode};
 use super::losses::{Head, class_distance};
 use super::optimizer::squared_norm;
@@ -114,7 +115,7 @@ pub fn train(
         }
         course.run.choose();
         match &course.base {
-            None => course.base = Some(finish(trial, &course.run)?),
+            None => course.base = Some(finish(trial, &course.run, watch)?),
             Some(base) => {
                 let left_out = course.run.left_out.unwrap_or_default();
                 course.refits.push(compare(base, &course.run, left_out)?);
@@ -175,7 +176,7 @@ fn curve(run: &Run<'_>) -> Vec<CurvePoint> {
 }
 
 /// Measures the model itself.
-fn finish(trial: &Trial, run: &Run<'_>) -> Result<Finished, EngineError> {
+fn finish(trial: &Trial, run: &Run<'_>, watch: &dyn PackWatch) -> Result<Finished, EngineError> {
     let _guard = tch::no_grad_guard();
     let setup = run.setup;
     let data = &setup.data.data;
@@ -201,7 +202,16 @@ fn finish(trial: &Trial, run: &Run<'_>) -> Result<Finished, EngineError> {
     let moved = squares(&result, &start, &places)?;
     let zeros: Vec<Tensor> = result.iter().map(Tensor::f_zeros_like).collect::<Result<_, _>>()?;
     let norm = squares(&result, &zeros, &places)?.values().sum::<f64>();
+    let mut check = || if watch.is_cancelled() { Err(EngineError::Cancelled) } else { Ok(()) };
+    let curved = match trial.settings.curvature {
+        true => Some(curvature::measure(setup, [&start, &result], &mut check)?),
+        false => None,
+    };
     let measures = Measures {
+        lipschitz: curved.map(|c| c.lipschitz),
+        smoothness: curved.map(|c| c.smoothness),
+        curvature: curved.and_then(|c| c.curvature),
+        least_curvature: curved.map(|c| c.least),
         score: test.score(setup),
         accuracy: test.accuracy(),
         train_accuracy: on_kept.accuracy(),

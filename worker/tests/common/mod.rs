@@ -94,6 +94,7 @@ pub fn trial(index: u64, dataset: DatasetConfig, strategy: StrategyConfig, seed:
             sweep_seed: 5,
             leave_one_out: Some(LeaveOneOut::Count(4)),
             exact_margin: true,
+            curvature: false,
             predictions: true,
         },
     }
