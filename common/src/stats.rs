@@ -6,17 +6,29 @@
 
 mod agreement;
 mod compare;
+mod divergence;
+mod gamma;
+mod matrix;
 mod normal;
+mod range;
+mod ranks;
 mod regression;
+mod representations;
 mod student;
+mod svd;
 
 pub use agreement::{Agreement, Votes};
 pub use compare::{
     LEAST_SEEDS, Pairs, RatioEstimate, SignedRank, brown_forsythe, holm, mean_variance_ratio, seeds_needed,
     signed_rank,
 };
+pub use divergence::{jensen_shannon, mean_jensen_shannon};
+pub use gamma::chi_square_sf;
 pub use normal::{normal_cdf, normal_quantile};
+pub use range::nemenyi_critical_difference;
+pub use ranks::{Correlation, Friedman, friedman, mid_ranks, spearman};
 pub use regression::{Line, ols, ols_within};
+pub use representations::{Representation, linear_cka, procrustes_distance, svcca};
 pub use student::{student_t_cdf, student_t_quantile};
 
 /// Values of one quantity: mergeable, independent of order.
@@ -251,5 +263,7 @@ fn variance(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod similarity_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Two strategies on the same datasets and seeds: how much more one varies than the other, and how sure that is.
 
 use super::normal::{normal_cdf, normal_quantile};
+use super::ranks::ties;
 use super::{Sample, mean, quantile, student_t_cdf, variance};
 use crate::seed::{Key, Purpose, Stream};
 
@@ -174,19 +175,16 @@ pub fn signed_rank(differences: &[f64]) -> Option<SignedRank> {
     if n == 0 {
         return None;
     }
-    let (mut positive, mut ties) = (0.0, 0.0);
-    let mut rank = 0.0;
-    for tied in values.chunk_by(|a, b| a.abs() == b.abs()) {
+    let (mut positive, mut excess) = (0.0, 0.0);
+    for (shared, tied) in ties(&values, |a, b| a.abs() == b.abs()) {
         let size = tied.len() as f64;
-        let shared = rank + (size + 1.0) / 2.0;
         positive += shared * tied.iter().filter(|value| **value > 0.0).count() as f64;
-        ties += size * size * size - size;
-        rank += size;
+        excess += size * size * size - size;
     }
     let count = n as f64;
     let total = count * (count + 1.0) / 2.0;
     let statistic = f64::min(positive, total - positive);
-    let exact = n <= EXACT && ties == 0.0;
+    let exact = n <= EXACT && excess == 0.0;
     let p = if exact {
         // How many of the 2ⁿ sign patterns have a rank sum of at most the statistic.
         let most = statistic as usize;
@@ -200,7 +198,7 @@ pub fn signed_rank(differences: &[f64]) -> Option<SignedRank> {
         let tail: f64 = ways.iter().sum();
         f64::min(1.0, 2.0 * tail / libm::exp2(count))
     } else {
-        let spread = libm::sqrt(count * (count + 1.0) * (2.0 * count + 1.0) / 24.0 - ties / 48.0);
+        let spread = libm::sqrt(count * (count + 1.0) * (2.0 * count + 1.0) / 24.0 - excess / 48.0);
         f64::min(1.0, 2.0 * normal_cdf((statistic - total / 2.0) / spread))
     };
     Some(SignedRank { statistic, p, count: n as u64, exact })

@@ -108,6 +108,91 @@ fn expected_maxima_agree_with_their_definition() {
     assert_eq!(Sample::default().expected_max(3), None);
 }
 
+#[test]
+fn the_chi_square_distribution_agrees_with_scipy() {
+    for case in cases(&golden()["chi_square"]) {
+        close(chi_square_sf(real(&case[0]), real(&case[1])), real(&case[2]), 1e-10, case);
+    }
+    assert_eq!((chi_square_sf(0.0, 3.0), chi_square_sf(f64::INFINITY, 3.0)), (1.0, 0.0));
+    assert!(chi_square_sf(1.0, 0.0).is_nan() && chi_square_sf(f64::NAN, 2.0).is_nan());
+}
+
+#[test]
+fn ranks_and_their_correlation_agree_with_scipy() {
+    let golden = golden();
+    for case in cases(&golden["mid_ranks"]) {
+        assert_eq!(mid_ranks(&numbers(&case["v"])), numbers(&case["ranks"]));
+    }
+    for case in cases(&golden["spearman"]) {
+        let (x, y) = (numbers(&case["x"]), numbers(&case["y"]));
+        let found = spearman(&pairs(&x, &y)).expect("a correlation");
+        close(found.rho, real(&case["rho"]), 1e-12, case);
+        close(found.p, real(&case["p"]), 1e-10, case);
+        assert_eq!(found.count, x.len() as u64);
+    }
+}
+
+#[test]
+fn friedmans_test_agrees_with_scipy() {
+    for case in cases(&golden()["friedman"]) {
+        let blocks: Vec<Vec<f64>> = cases(&case["blocks"]).iter().map(numbers).collect();
+        let found = friedman(&blocks).expect("a test");
+        close(found.statistic, real(&case["statistic"]), 1e-12, case);
+        close(found.p, real(&case["p"]), 1e-10, case);
+        for (found, expected) in found.ranks.iter().zip(numbers(&case["ranks"])) {
+            close(*found, expected, 1e-15, case);
+        }
+        assert_eq!((found.ranks.len(), found.blocks), (blocks[0].len(), blocks.len() as u64));
+    }
+}
+
+#[test]
+fn critical_differences_agree_with_scipy_and_with_demsars_table() {
+    let golden = golden();
+    let found = |k: u64, n| nemenyi_critical_difference(k as usize, n).expect("a difference");
+    for case in cases(&golden["nemenyi"]) {
+        let (k, n) = (case[0].as_u64().expect("k"), case[1].as_u64().expect("n"));
+        close(found(k, n), real(&case[2]), 1e-12, case);
+    }
+    // Demšar 2006, table 5(a): q/√2 for two to ten classifiers.
+    for (k, q) in (2..).zip([1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164]) {
+        let exact = found(k, 1) / libm::sqrt(k as f64 * (k as f64 + 1.0) / 6.0);
+        assert!((exact - q).abs() < 1.1e-3, "found {exact}, in the table {q}");
+    }
+    assert_eq!((nemenyi_critical_difference(1, 5), nemenyi_critical_difference(5, 0)), (None, None));
+}
+
+#[test]
+fn similarities_of_representations_agree_with_their_definitions_in_numpy() {
+    for case in cases(&golden()["representations"]) {
+        let rows = case["rows"].as_u64().expect("rows") as usize;
+        let (a, b) = (numbers(&case["a"]), numbers(&case["b"]));
+        let of = |values| Representation::new(values, rows, values.len() / rows).expect("a representation");
+        let (a, b) = (of(&a), of(&b));
+        let all = [linear_cka, svcca, procrustes_distance];
+        for (name, similarity) in ["cka", "svcca", "procrustes"].into_iter().zip(all) {
+            for found in [similarity(&a, &b), similarity(&b, &a)] {
+                let (found, expected) = (found.expect("a value"), real(&case[name]));
+                assert!((found - expected).abs() < 1e-10, "{name}: found {found}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn divergences_agree_with_scipy() {
+    let logarithms = |value: &Value| -> Vec<f64> {
+        cases(value).iter().map(|v| v.as_f64().unwrap_or(f64::NEG_INFINITY)).collect()
+    };
+    for case in cases(&golden()["jensen_shannon"]) {
+        let (p, q) = (logarithms(&case["p"]), logarithms(&case["q"]));
+        let classes = case["classes"].as_u64().expect("classes") as usize;
+        close(jensen_shannon(&p, &q, classes).expect("a value"), real(&case["divergence"]), 1e-12, case);
+        assert_eq!(jensen_shannon(&q, &p, classes), jensen_shannon(&p, &q, classes));
+        assert_eq!(jensen_shannon(&p, &p, classes), Some(0.0));
+    }
+}
+
 fn pairs(a: &[f64], b: &[f64]) -> Pairs {
     a.iter().copied().zip(b.iter().copied()).collect()
 }

@@ -124,6 +124,46 @@ fn a_run_no_better_than_the_majority_class_has_failed() {
     assert_eq!(FailedRuns::default().rate(), None);
 }
 
+#[test]
+fn ranks_know_ties_infinities_and_what_is_no_number() {
+    assert_eq!(mid_ranks(&[0.0, f64::INFINITY, -0.0, f64::NEG_INFINITY]), [2.5, 4.0, 2.5, 1.0]);
+    let ranks = mid_ranks(&[2.0, f64::NAN, 1.0]);
+    assert_eq!((ranks[0], ranks[2]), (2.0, 1.0));
+    assert!(ranks[1].is_nan() && mid_ranks(&[]).is_empty());
+}
+
+#[test]
+fn a_perfect_correlation_is_certain_and_without_variation_there_is_none() {
+    let found =
+        spearman(&[(1.0, 9.0), (2.0, 7.0), (3.0, 5.0), (4.0, 1.0), (5.0, -2.0)]).expect("a correlation");
+    assert_eq!((found.rho, found.p, found.count), (-1.0, 0.0, 5));
+    assert_eq!(spearman(&[(1.0, 9.0), (2.0, 7.0)]), None);
+    assert_eq!(spearman(&[(1.0, 9.0), (2.0, 9.0), (3.0, 9.0)]), None);
+    assert_eq!(spearman(&[(1.0, 9.0), (2.0, 7.0), (3.0, f64::NAN)]), None);
+    let infinite = spearman(&[(1.0, 9.0), (2.0, 7.0), (3.0, f64::NEG_INFINITY)]).expect("a correlation");
+    assert_eq!(infinite.rho, -1.0);
+}
+
+#[test]
+fn strategies_are_compared_over_two_blocks_or_more_that_are_whole_and_not_all_ties() {
+    let found = friedman(&[vec![1.0, 2.0, 3.0], vec![10.0, 20.0, 30.0]]).expect("a test");
+    assert_eq!((found.statistic, found.ranks, found.blocks), (4.0, vec![1.0, 2.0, 3.0], 2));
+    // Two degrees of freedom: P(X > x) = exp(−x/2).
+    close(found.p, (-2.0f64).exp(), 1e-14);
+    let tie = friedman(&[vec![1.0, 1.0], vec![0.0, 3.0]]).expect("a test");
+    assert_eq!((tie.statistic, tie.ranks), (1.0, vec![1.25, 1.75]));
+    for blocks in [
+        vec![],
+        vec![vec![1.0, 2.0, 3.0]],
+        vec![vec![1.0], vec![2.0]],
+        vec![vec![1.0, 2.0], vec![1.0]],
+        vec![vec![1.0, 2.0], vec![1.0, f64::NAN]],
+        vec![vec![1.0, 1.0], vec![2.0, 2.0]],
+    ] {
+        assert_eq!(friedman(&blocks), None, "{blocks:?}");
+    }
+}
+
 fn bits(sample: &Sample) -> Vec<u64> {
     let Some(s) = sample.summary() else { return Vec::new() };
     let (low, high) = s.ci95.unwrap_or_default();
@@ -173,6 +213,20 @@ proptest! {
         let mut reversed = points.clone();
         reversed.reverse();
         prop_assert_eq!(ols(&points), ols(&reversed));
+    }
+
+    #[test]
+    fn rank_statistics_do_not_depend_on_the_order_of_pairs_or_blocks(
+        points in prop::collection::vec((-3..3i32, -10.0..10.0f64), 3..30),
+        blocks in prop::collection::vec(prop::collection::vec(0..4i32, 5), 2..20),
+    ) {
+        let points: Vec<(f64, f64)> = points.into_iter().map(|(x, y)| (f64::from(x), y)).collect();
+        let mut blocks: Vec<Vec<f64>> = blocks.into_iter().map(|b| b.into_iter().map(f64::from).collect()).collect();
+        let reversed: Vec<(f64, f64)> = points.iter().rev().copied().collect();
+        prop_assert_eq!(spearman(&points), spearman(&reversed));
+        let found = friedman(&blocks);
+        blocks.reverse();
+        prop_assert_eq!(friedman(&blocks), found);
     }
 
     #[test]
