@@ -10,11 +10,13 @@
 //! | [`store`] | what is true: immutable objects in a directory or S3 |
 //! | [`submission`] | from a spec and its files to a checked sweep |
 //! | [`collect`], [`export`], [`report`] | from segments to the output directory |
+//! | [`compare`] | two output directories beside each other |
 //! | [`rpc`], [`http`], [`server`] | what is served, and the whole put together |
 //! | [`cli`] | the commands |
 
 pub mod cli;
 pub mod collect;
+pub mod compare;
 pub mod core;
 pub mod dispatch;
 pub mod driver;

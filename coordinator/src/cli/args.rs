@@ -59,6 +59,8 @@ pub(super) enum Command {
     Results(ResultsArgs),
     /// Fetch a sweep's report alone
     Report(ReportArgs),
+    /// Compare two sweeps: another model, cluster or version; what changed, and whether it is more than noise
+    Compare(CompareArgs),
     /// Show workers, or let one leave
     Workers(WorkersArgs),
     /// Print completions for a shell
@@ -147,6 +149,16 @@ pub(super) struct SubmitArgs {
     /// Follow it until it ends; the exit code is then that of the sweep
     #[arg(long)]
     pub wait: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompareArgs {
+    /// An output directory, or the id of a sweep that the coordinator has
+    pub a: String,
+    /// The other one: differences are B − A, ratios B / A
+    pub b: String,
     #[command(flatten)]
     pub client: ClientArgs,
 }

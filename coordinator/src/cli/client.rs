@@ -141,7 +141,7 @@ pub async fn report(args: ReportArgs) -> Result<Exit, Failure> {
 }
 
 /// Receives files, each written beside its place and moved there once it is whole.
-async fn fetch(
+pub(super) async fn fetch(
     args: &ClientArgs,
     request: v1::ExportSweepRequest,
     place: impl Fn(&str) -> Result<std::path::PathBuf, Failure>,

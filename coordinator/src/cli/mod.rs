@@ -2,6 +2,7 @@
 
 mod args;
 mod client;
+mod compare;
 mod coordinator;
 mod exit;
 mod local;
@@ -51,6 +52,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Retry(args) => client::change(args, evenkeel_proto::v1::SweepChange::Retry).await,
         Command::Results(args) => client::results(args).await,
         Command::Report(args) => client::report(args).await,
+        Command::Compare(args) => compare::compare(args).await,
         Command::Workers(args) => client::workers(args).await,
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::export::LineSummary;
 
 /// A number with `digits` significant digits, in plain notation where that is short.
-pub(super) fn significant(value: f64, digits: usize) -> String {
+pub(crate) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
         return if value == 0.0 { "0".to_owned() } else { "–".to_owned() };
     }
@@ -65,7 +65,7 @@ pub fn count(value: u64) -> String {
 }
 
 /// A count and its noun.
-pub(super) fn counted(value: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(value), if value == 1 { one } else { many })
 }
 

@@ -11,8 +11,10 @@ mod table;
 mod words;
 
 pub use figures::count as thousands;
+pub(crate) use figures::{counted, significant};
 pub(crate) use page::page;
 pub(crate) use plots::{Figure, figures};
+pub(crate) use table::plain as plain_table;
 pub use table::render as table;
 
 #[cfg(test)]

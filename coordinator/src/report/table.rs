@@ -40,23 +40,30 @@ pub fn render(summary: &Summary, width: Option<u16>) -> String {
     .flatten()
     .collect();
 
+    let titles: Vec<&str> = columns.iter().map(|(title, _)| title.as_str()).collect();
+    let row = |at: usize| columns.iter().filter_map(|(_, cells)| cells.get(at).cloned()).collect();
+    plain(&titles, &(0..lines.len()).map(row).collect::<Vec<Vec<String>>>(), width)
+}
+
+/// A table whose first column is text and whose others are numbers. Fits the terminal, or `width` columns.
+pub(crate) fn plain(titles: &[&str], rows: &[Vec<String>], width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
     if let Some(width) = width {
         table.set_width(width);
     }
-    table.set_header(columns.iter().map(|(title, _)| title));
-    for row in 0..lines.len() {
-        table.add_row(columns.iter().filter_map(|(_, cells)| cells.get(row)));
-    }
-    for (position, (title, cells)) in columns.iter().enumerate() {
+    table.set_header(titles);
+    rows.iter().for_each(|row| {
+        table.add_row(row);
+    });
+    for (position, title) in titles.iter().enumerate() {
         let Some(column) = table.column_mut(position) else { continue };
         if position > 0 {
             column.set_cell_alignment(CellAlignment::Right);
         }
         // Titles break between words, cells not at all; a cell has a space on either side.
-        let words = title.split(' ').chain(cells.iter().map(String::as_str));
-        let least = words.map(|word| word.chars().count()).max().unwrap_or(0) + 2;
+        let cells = rows.iter().filter_map(|row| row.get(position)).map(String::as_str);
+        let least = title.split(' ').chain(cells).map(|word| word.chars().count()).max().unwrap_or(0) + 2;
         column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(
             u16::try_from(least).unwrap_or(20),
         )));
