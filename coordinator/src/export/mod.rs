@@ -14,11 +14,13 @@
 //! | `theory` | the bound of a group |
 //! | `tally` | what the summary and the report need, in bounded memory |
 //! | `summary` | what is said at the end |
+//! | `ranks` | strategies ranked over datasets |
 //! | `slopes` | how the leave-one-out distance depends on n, γ, H and t |
 
 mod file;
 mod groups;
 mod points;
+mod ranks;
 mod rows;
 mod slopes;
 mod summary;
@@ -40,6 +42,7 @@ use crate::report::Figure;
 use file::{TableFile, TextFile};
 use groups::{Group, Groups};
 use points::Points;
+pub use ranks::{MeanRank, Ranks};
 pub use slopes::{HeadsSlope, Slope};
 pub use summary::{Failure, LineSummary, Summary};
 use tables::Tables;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use evenkeel_common::grid::Grid;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::stats::{
-    LEAST_SEEDS, Pairs, Sample, holm, mean_variance_ratio, seeds_needed, signed_rank,
+    LEAST_SEEDS, Pairs, Sample, holm, mean_variance_ratio, seeds_needed, signed_rank, spearman,
 };
 use serde::Serialize;
 
 use super::RunInfo;
+use super::ranks::{self, Ranks};
 use super::slopes::{self, HeadsSlope, Of, Slope};
 use super::tally::{GroupPoint, LineTally, Tally};
 
@@ -48,6 +49,9 @@ pub struct Summary {
     /// Exponents of the mean leave-one-out distance in the number of heads, of strategies that vary it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slopes_heads: Vec<HeadsSlope>,
+    /// Strategies ranked over datasets, by spread and by score.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<Ranks>,
     /// Errors of failed trials, the most frequent first.
     pub failures: Vec<Failure>,
     /// Failed trials whose error is not listed.
@@ -140,6 +144,12 @@ pub struct LineSummary {
     pub bound_ratio: Option<f64>,
     /// The same of the bound with the share of support vectors.
     pub support_bound_ratio: Option<f64>,
+    /// Completed runs at whose end the Hessian has a negative eigenvalue; none where that was not looked at.
+    pub not_convex_runs: Option<u64>,
+    /// Rank correlation of bound and distance over groups (Spearman 1904).
+    pub bound_spearman: Option<f64>,
+    /// The same of the bound with the share of support vectors.
+    pub support_bound_spearman: Option<f64>,
     /// Why other groups have no bound, and how many for each reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub no_bound: BTreeMap<String, u64>,
@@ -202,6 +212,7 @@ pub(super) fn summarize(
         baseline: spec.baseline_name().to_owned(),
         strategies: corrected(tally.lines.iter().map(|line| line_summary(line, tally, spec)).collect()),
         slopes_heads: slopes::in_heads(&tally.lines, spec),
+        ranks: ranks::ranks(&tally.ranked, &tally.lines),
         failures,
         unlisted_failures: tally.other_errors,
         notes: notes(tally, spec, left_out),
@@ -298,6 +309,9 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
         support_bound_telling: line.support_bounded.telling,
         bound_ratio: bound_ratio(line, |point| point.bound),
         support_bound_ratio: bound_ratio(line, |point| point.support_bound),
+        not_convex_runs: (line.curved > 0).then_some(line.not_convex),
+        bound_spearman: bound_spearman(line, |point| point.bound),
+        support_bound_spearman: bound_spearman(line, |point| point.support_bound),
         no_bound: line.unbounded.clone(),
     }
 }
@@ -305,6 +319,11 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
 fn bound_ratio(line: &LineTally, bound: impl Fn(&GroupPoint) -> Option<f64>) -> Option<f64> {
     let ratios = line.points.iter().filter_map(|point| Some(bound(point)? / point.loo_mean?));
     ratios.collect::<Sample>().quantile(0.5)
+}
+
+fn bound_spearman(line: &LineTally, bound: impl Fn(&GroupPoint) -> Option<f64>) -> Option<f64> {
+    let pairs: Vec<_> = line.points.iter().filter_map(|point| bound(point).zip(point.loo_mean)).collect();
+    spearman(&pairs).map(|correlation| correlation.rho)
 }
 
 fn ratio_of_means(ours: &Sample, theirs: &Sample) -> Option<f64> {

@@ -10,6 +10,7 @@ use evenkeel_common::stats::{FailedRuns, Pairs, Sample};
 use super::groups::{Group, Pair};
 use super::measured;
 use super::points::{Lines, Points, number};
+use super::ranks::{self, Row};
 use super::theory::Theory;
 
 /// Groups of a line that plots and slopes see at most.
@@ -193,6 +194,9 @@ pub(super) struct LineTally {
     pub curves: Thinned<Curve>,
     /// Score of a run, and the same less the mean of its group.
     pub runs: Thinned<(f64, f64)>,
+    /// Runs whose curvature is known, and those of them where it is negative in some direction.
+    pub curved: u64,
+    pub not_convex: u64,
     /// Bounds beside what was measured.
     pub bounded: Bounded,
     /// The same with the share of support vectors.
@@ -253,6 +257,8 @@ pub(super) struct Tally {
     pub pairs: u64,
     /// Scores seed by seed.
     pub blocks: Thinned<Block>,
+    /// What lines are ranked by, on datasets on which each has it.
+    pub ranked: Thinned<Row>,
     /// The seeds.
     seeds: Vec<u64>,
     count: u64,
@@ -318,6 +324,8 @@ impl Tally {
             points: Thinned::new(GROUPS),
             curves: Thinned::new(CURVES),
             runs: Thinned::new(RUNS),
+            curved: 0,
+            not_convex: 0,
             bounded: Bounded::default(),
             support_bounded: Bounded::default(),
             unbounded: BTreeMap::new(),
@@ -331,6 +339,7 @@ impl Tally {
             groups: 0,
             pairs: 0,
             blocks: Thinned::new(BLOCKS),
+            ranked: Thinned::new(ranks::MOST),
             seeds: (0..grid.seeds().min(SEEDS)).filter_map(|at| spec.seeds.get(at)).collect(),
             count: grid.seeds(),
         }
@@ -370,6 +379,8 @@ impl Tally {
         if measured(outcome.status) {
             line.score.push(m.score);
             line.loo.push(m.loo_mean);
+            line.curved += u64::from(m.least_curvature.is_some());
+            line.not_convex += u64::from(m.least_curvature.is_some_and(|least| least < 0.0));
             line.loo_max = m.loo_max.into_iter().chain(line.loo_max).reduce(f64::max);
             if outcome.curve.len() > 1 {
                 let at = |p: &CurvePoint| CurveAt {
@@ -432,13 +443,18 @@ impl Tally {
     pub fn block(&mut self, held: &[Group]) {
         let Some(first) = held.first() else { return };
         let number = self.blocks.seen;
+        // Of strategies that share a line, the first point.
+        let mut known = BTreeMap::new();
+        for group in held {
+            let line = self.map.of(group.at.strategy, group.at.strategy_point);
+            known.entry(line).or_insert(group);
+        }
+        let spread = |group: &&Group| group.score.and_then(|numbers| Some((numbers.sd?, numbers.mean)));
+        let row: Option<Row> = known.values().map(spread).collect();
+        if let Some(row) = row.filter(|row| row.len() == self.lines.len()) {
+            self.ranked.offer(number, || row);
+        }
         let scores = || {
-            // Of strategies that share a line, the first point.
-            let mut known = BTreeMap::new();
-            for group in held {
-                let line = self.map.of(group.at.strategy, group.at.strategy_point);
-                known.entry(line).or_insert(group);
-            }
             let of_line = |(line, group): (usize, &Group)| {
                 group.scores().map(move |(seed, score)| (line, seed, score)).collect::<Vec<_>>()
             };

@@ -8,6 +8,7 @@ mod figures;
 mod page;
 mod plots;
 mod table;
+mod theory;
 mod words;
 
 pub use figures::count as thousands;

@@ -6,8 +6,8 @@ use super::figures::{
     count, counted, duration, escape, maybe, percent, percent_encoded, ratio, significant, time, votes,
 };
 use super::plots::Figure;
-use super::words::{findings, laws, overview};
-use crate::export::{ExportError, LineSummary, Plots, Summary};
+use super::words::{findings, overview};
+use crate::export::{ExportError, Plots, Summary};
 
 const COLORS: &str = include_str!("colors.css");
 const STYLE: &str = include_str!("style.css");
@@ -45,7 +45,7 @@ pub(crate) fn page(
     section(&mut html, "Findings");
     list(&mut html, findings(summary).iter());
     strategies(&mut html, summary);
-    theory(&mut html, summary);
+    super::theory::section(&mut html, summary);
     if !drawn.is_empty() {
         section(&mut html, "Pictures");
     }
@@ -64,11 +64,11 @@ pub(crate) fn page(
     Ok(html)
 }
 
-fn section(html: &mut String, title: &str) {
+pub(super) fn section(html: &mut String, title: &str) {
     let _ = writeln!(html, "<h2>{title}</h2>");
 }
 
-fn list<'a>(html: &mut String, items: impl Iterator<Item = &'a String>) {
+pub(super) fn list<'a>(html: &mut String, items: impl Iterator<Item = &'a String>) {
     html.push_str("<ul>\n");
     for item in items {
         let _ = writeln!(html, "<li>{}</li>", escape(item));
@@ -176,52 +176,7 @@ fn picture(html: &mut String, figure: &Figure, plots: &Plots<'_>) -> Result<(), 
     Ok(())
 }
 
-/// What the theory says beside what was measured, of strategies that have a bound or a slope.
-fn theory(html: &mut String, summary: &Summary) {
-    let shown = |line: &&LineSummary| {
-        line.bounded_groups > 0 || line.slope_samples.is_some() || line.slope_margin.is_some()
-    };
-    let lines: Vec<&LineSummary> = summary.strategies.iter().filter(shown).collect();
-    if lines.is_empty() {
-        return;
-    }
-    section(html, "Theory and measurement");
-    html.push_str(
-        "<div class=\"wide\"><table><thead><tr><th>strategy</th><th>bound holds</th><th>bound below 2</th>\
-         <th>bound / distance</th><th>with support vectors: holds</th><th>below 2</th><th>bound / distance</th>\
-         </tr></thead><tbody>\n",
-    );
-    for line in lines {
-        let of = |some: u64| format!("{} of {}", count(some), count(line.bounded_groups));
-        let bounded = |some: u64| if line.bounded_groups > 0 { of(some) } else { "–".to_owned() };
-        let cells = [
-            bounded(line.bound_held),
-            bounded(line.bound_telling),
-            maybe(line.bound_ratio, 2),
-            bounded(line.support_bound_held),
-            bounded(line.support_bound_telling),
-            maybe(line.support_bound_ratio, 2),
-        ];
-        row(html, &line.label, &cells);
-    }
-    html.push_str(
-        "</tbody></table></div>\n<p class=\"small\">The bound is that of Fu, So &amp; Collier (2023) for head tuning by gradient \
-         descent on separable data, with constants estimated from these trainings (table <code>theory</code>); a distance above \
-         its bound would be a finding. Two directions are at most 2 apart, so a bound above 2 says nothing. With support vectors: \
-         its second term weighted by the share of points that are support vectors, as the limit of training does not move without \
-         another. Powers are slopes on log-log axes, within groups that are alike in all else.</p>\n",
-    );
-    let reasons = summary.strategies.iter().flat_map(|line| {
-        line.no_bound.iter().map(|(reason, groups)| {
-            format!("{}: no bound for {}: {reason}.", line.label, counted(*groups, "group", "groups"))
-        })
-    });
-    let reasons: Vec<String> = reasons.collect();
-    let laws: Vec<String> = laws(summary).into_iter().map(|law| law.text).collect();
-    list(html, laws.iter().chain(&reasons));
-}
-
-fn row(html: &mut String, label: &str, cells: &[String]) {
+pub(super) fn row(html: &mut String, label: &str, cells: &[String]) {
     let _ = write!(html, "<tr><th>{}</th>", escape(label));
     cells.iter().for_each(|cell| {
         let _ = write!(html, "<td>{}</td>", escape(cell));

@@ -93,6 +93,7 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
         found.extend(against_baseline(line, &summary.baseline));
     }
     found.extend(summary.strategies.iter().filter_map(above_bound));
+    found.extend(summary.strategies.iter().filter_map(not_convex));
     found.extend(laws(summary).into_iter().filter(|law| law.parts).map(|law| law.text));
     let all_fine = summary.strategies.iter().all(|line| line.failed_run_rate.is_none_or(|rate| rate == 0.0));
     let judged = summary.strategies.iter().any(|line| line.failed_run_rate.is_some());
@@ -184,8 +185,22 @@ fn above_bound(line: &LineSummary) -> Option<String> {
             )
         })
     };
-    above(line.bound_held, "theoretical bound")
-        .or_else(|| above(line.support_bound_held, "bound with support vectors"))
+    above(line.bound_held, "theoretical bound").or_else(|| {
+        line.support_bound_ratio.and_then(|_| above(line.support_bound_held, "bound with support vectors"))
+    })
+}
+
+/// The bound for full fine-tuning assumes a loss that is convex where training ends.
+fn not_convex(line: &LineSummary) -> Option<String> {
+    let (bent, runs) = line.not_convex_runs.zip(Some(line.completed))?;
+    (bent > 0).then(|| {
+        format!(
+            "{}: the loss is not convex where {} of {} ended, which the bound for full fine-tuning assumes.",
+            line.label,
+            count(bent),
+            counted(runs, "run", "runs")
+        )
+    })
 }
 
 /// The direction of a slope that is told from zero: −1 or 1, else 0.

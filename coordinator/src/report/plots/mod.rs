@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `scores` | how scores scatter over seeds: violins, and the spread of each group |
 //! | `ratios` | variance ratios with their intervals |
+//! | `ranks` | strategies ranked over datasets |
 //! | `seeds` | a heat map of seeds and datasets |
 //! | `theory` | distances beside their bounds |
 //! | `axes` | the leave-one-out distance along n, γ and the steps |
 
 mod axes;
+mod ranks;
 mod ratios;
 mod scores;
 mod seeds;
@@ -92,6 +94,8 @@ pub(crate) fn figures(plots: &Plots<'_>, summary: &Summary) -> Result<Vec<Figure
         scores::violins(plots)?,
         ratios::forest(plots, summary)?,
         scores::spread(plots)?,
+        ranks::by_spread(plots, summary)?,
+        ranks::by_score(plots, summary)?,
         seeds::heat(plots)?,
         theory::bound(plots)?,
         theory::support_bound(plots)?,
