@@ -29,6 +29,7 @@ help: ## Say what there is to make (this text)
 	@echo 'Settings (environment):'
 	@echo '  LIBTORCH=/path    use this libtorch 2.11.0, or the torch directory of a Python environment (CUDA)'
 	@echo '  ETCD_BIN=/path    test against this etcd'
+	@echo '  CHROMIUM=/path    look at reports with this Chromium in tests'
 
 setup: ## Install what is missing: compiler, Python, libtorch (CPU, in .deps/)
 	@scripts/system.sh
@@ -51,8 +52,9 @@ quickstart: build data ## Run a small synthetic sweep on this machine and write 
 test: setup data ## Run all tests, also those with real processes and a real etcd
 	@echo '==> building the binaries and the tests'
 	@$(CARGO) build --locked --release --workspace --bins --tests
-	@etcd=$$(scripts/etcd.sh); echo "==> testing (etcd: $$etcd)"; \
-	  ETCD_BIN=$$etcd $(CARGO) test --locked --release --workspace
+	@etcd=$$(scripts/etcd.sh); chromium=$$(scripts/chromium.sh); \
+	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none})"; \
+	  ETCD_BIN=$$etcd CHROMIUM=$$chromium $(CARGO) test --locked --release --workspace
 
 lint: setup ## Check formatting, clippy (warnings are errors) and the licences of dependencies
 	@echo '==> formatting'

@@ -1,5 +1,7 @@
 //! What the theory says beside what was measured.
 
+use std::collections::BTreeMap;
+
 use super::figures::{count, counted, maybe};
 use super::page::{list, row, section as heading};
 use super::words::laws;
@@ -29,10 +31,16 @@ pub(super) fn section(html: &mut String, summary: &Summary) {
     html.push_str(HEADER);
     lines.iter().for_each(|line| row(html, &line.label, &cells(line)));
     html.push_str(NOTE);
-    let reasons = summary.strategies.iter().flat_map(|line| {
-        line.no_bound.iter().map(|(reason, groups)| {
-            format!("{}: no bound for {}: {reason}.", line.label, counted(*groups, "group", "groups"))
-        })
+    let mut without: BTreeMap<&str, (Vec<&str>, u64)> = BTreeMap::new();
+    for line in &summary.strategies {
+        for (reason, groups) in &line.no_bound {
+            let (labels, all) = without.entry(reason).or_default();
+            labels.push(&line.label);
+            *all += groups;
+        }
+    }
+    let reasons = without.into_iter().map(|(reason, (labels, groups))| {
+        format!("{}: no bound for {}: {reason}.", labels.join(", "), counted(groups, "group", "groups"))
     });
     let laws: Vec<String> = laws(summary).into_iter().map(|law| law.text).chain(reasons).collect();
     list(html, laws.iter());

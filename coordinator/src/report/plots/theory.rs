@@ -12,8 +12,8 @@ const MOST: usize = 400;
 
 /// The bound of the theory.
 pub(super) fn bound(plots: &Plots<'_>) -> Result<Option<Figure>, ExportError> {
-    let caption = "Every dot is a group; below the diagonal the bound holds. Right of the line at 2 it says nothing, as two \
-                   directions are at most 2 apart.";
+    let caption = "Every dot is a group; below the diagonal the bound holds. For head tuning it says nothing right of the line at \
+                   2, as two directions are at most 2 apart.";
     beside(plots, "bound", "Leave-one-out distance beside its bound", caption, |point| point.bound)
 }
 
@@ -40,9 +40,11 @@ fn beside(
     let lines: Vec<(usize, Vec<(f64, f64)>)> =
         plots.lines.iter().map(pairs).enumerate().filter(|(_, pairs)| !pairs.is_empty()).collect();
     let all = || lines.iter().flat_map(|(_, pairs)| pairs.iter());
-    // The greatest distance and a piece of the diagonal are shown, too.
-    let least = all().map(|p| p.0).fold(MOST_APART, f64::min);
-    let x = Scale::of(all().map(|p| p.0).chain([MOST_APART]), true);
+    // A piece of the diagonal is shown, too, and of directions the greatest distance there is.
+    let heads = plots.lines.iter().flat_map(|line| line.points.iter()).any(|p| p.support_bound.is_some());
+    let apart = heads.then_some(MOST_APART);
+    let least = all().map(|p| p.0).chain(apart).fold(f64::INFINITY, f64::min);
+    let x = Scale::of(all().map(|p| p.0).chain(apart), true);
     let Some((x, y)) = x.zip(Scale::of(all().map(|p| p.1), true)) else { return Ok(None) };
     let y = y.including(1.5 * least);
     let mut data = Data::new(["strategy", "bound", "measured"]);
@@ -55,7 +57,7 @@ fn beside(
     let axes = ("bound on the mean leave-one-out distance", "measured mean leave-one-out distance");
     let drawing =
         Chart::draw(title, HEIGHT, (x, axes.0), Some((y, axes.1)), &legend(plots, &shown), |chart| {
-            chart.upright(MOST_APART)?;
+            apart.map_or(Ok(()), |apart| chart.upright(apart))?;
             chart.diagonal()?;
             lines.iter().try_for_each(|(line, pairs)| {
                 pairs
