@@ -5,6 +5,7 @@
 //! there are seeds, so keeping them costs little, and quantiles need them anyway.
 
 mod agreement;
+mod bootstrap;
 mod compare;
 mod divergence;
 mod gamma;
@@ -18,10 +19,8 @@ mod student;
 mod svd;
 
 pub use agreement::{Agreement, Votes};
-pub use compare::{
-    LEAST_SEEDS, Pairs, RatioEstimate, SignedRank, brown_forsythe, holm, mean_variance_ratio, seeds_needed,
-    signed_rank,
-};
+pub use bootstrap::{Bootstrap, LEAST_SEEDS, Pairs, RatioEstimate, mean_variance_ratio};
+pub use compare::{SignedRank, brown_forsythe, holm, seeds_needed, signed_rank};
 pub use divergence::{jensen_shannon, mean_jensen_shannon};
 pub use gamma::chi_square_sf;
 pub use normal::{normal_cdf, normal_quantile};

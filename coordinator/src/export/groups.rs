@@ -5,8 +5,7 @@ use std::sync::Arc;
 use evenkeel_common::grid::{Coordinates, Grid};
 use evenkeel_common::results::{Measures, Status, TrialOutcome};
 use evenkeel_common::stats::{
-    Agreement, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, Votes, brown_forsythe,
-    mean_variance_ratio,
+    Agreement, Bootstrap, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, Votes, brown_forsythe,
 };
 use evenkeel_common::theory::{FullConstants, full_bound, rate_constant};
 
@@ -215,7 +214,12 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    fn of(strategy: &[Seed], baseline: &[Seed], get: impl Fn(&Seed) -> Option<f64>) -> Self {
+    fn of(
+        bootstrap: &mut Bootstrap,
+        strategy: &[Seed],
+        baseline: &[Seed],
+        get: impl Fn(&Seed) -> Option<f64>,
+    ) -> Self {
         let (mut ours, mut theirs, mut differences) =
             (Sample::default(), Sample::default(), Sample::default());
         let mut pairs = Pairs::new();
@@ -237,7 +241,7 @@ impl Compared {
         Self {
             difference: differences.summary(),
             mean_ratio: means.0.zip(means.1).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b),
-            variance_ratio: mean_variance_ratio(std::slice::from_ref(&pairs)),
+            variance_ratio: bootstrap.mean_variance_ratio(std::slice::from_ref(&pairs)),
             equal_variances: brown_forsythe(&ours.sorted(), &theirs.sorted()).map(|(_, p)| p),
             variances: ours.variance().zip(theirs.variance()),
             pairs,
@@ -262,6 +266,7 @@ pub(super) struct Groups {
     /// Dataset entry, dataset point and model of the groups held.
     block: Option<(usize, u64, usize)>,
     held: Vec<Group>,
+    bootstrap: Bootstrap,
     baseline: usize,
     seeds: u64,
     /// Why nothing is compared, if so.
@@ -286,7 +291,15 @@ impl Groups {
                 grid.seeds()
             )
         });
-        Self { open: None, block: None, held: Vec::new(), baseline, seeds: grid.seeds(), left_out }
+        Self {
+            open: None,
+            block: None,
+            held: Vec::new(),
+            bootstrap: Bootstrap::default(),
+            baseline,
+            seeds: grid.seeds(),
+            left_out,
+        }
     }
 
     pub fn left_out(&self) -> Option<&str> {
@@ -346,8 +359,8 @@ impl Groups {
                     strategy: &group.strategy,
                     strategy_at: (group.at.strategy, group.at.strategy_point),
                     baseline: &base.strategy,
-                    score: Compared::of(&group.seeds, &base.seeds, |seed| seed.score),
-                    loo: Compared::of(&group.seeds, &base.seeds, |seed| seed.loo),
+                    score: Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.score),
+                    loo: Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.loo),
                 };
                 tally.pair(&pair);
                 tables.comparison(&pair)?;

@@ -28,6 +28,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("dispatch") {
         dispatch()?;
     }
+    if wanted("aggregation") {
+        aggregation()?;
+    }
     if wanted("plan") {
         plan()?;
     }
@@ -225,6 +228,83 @@ fn python_with(dir: &Path, packages: &[&str]) -> anyhow::Result<PathBuf> {
     step(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     step(Command::new(venv.join("bin/pip")).args(["install", "--quiet"]).args(packages))?;
     Ok(venv.join("bin/python"))
+}
+
+/// A million trials of zero steps on 5,000 datasets: scores that vary over seeds, and nothing that takes long to train.
+const AGGREGATION_SPEC: &str = "
+apiVersion: evenkeel/v1
+name: aggregation
+datasets:
+  - synthetic: {generator: blobs, samples: 4, features: 2, test_samples: 50, cluster_std: 8.0, instances: 5000}
+strategies:
+  - {name: head, setting: head, steps: 0, learning_rate: 0.1}
+  - {name: heads-2, setting: head, steps: 0, learning_rate: 0.1, mhloss: {heads: 2}}
+  - {name: heads-3, setting: head, steps: 0, learning_rate: 0.1, mhloss: {heads: 3}}
+  - {name: heads-5, setting: head, steps: 0, learning_rate: 0.1, mhloss: {heads: 5}}
+seeds: 50
+stability: {exact_margin: false}
+";
+
+/// From a finished sweep in the store to all tables, statistics and the report, beside pandas and scipy on the results alone.
+fn aggregation() -> anyhow::Result<()> {
+    const RUNS: usize = 3;
+    let dir = tempfile::tempdir()?;
+    let (spec, out) = (dir.path().join("aggregation.yaml"), dir.path().join("out"));
+    fs::write(&spec, AGGREGATION_SPEC)?;
+    let arguments = ["run".as_ref(), spec.as_os_str(), "--out".as_ref(), out.as_os_str(), "--quiet".as_ref()];
+    let output = evenkeel(arguments).stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        bail!("the sweep failed: {}", printed(&output));
+    }
+    let python = python_with(
+        dir.path(),
+        &["pandas==3.1.1", "pyarrow==26.0.1", "scipy==1.17.1", "statsmodels==0.15.0"],
+    );
+    let (mut ours, mut peaks, mut rivals) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..RUNS {
+        // Everything is trained already: what is left is to read, to compute and to write.
+        let began = Instant::now();
+        let mut process = Process::start(dir.path(), &format!("aggregation-{number}"), evenkeel(arguments))?;
+        let mut peak = 0;
+        let status = loop {
+            peak = peak_memory_mb(process.pid()).unwrap_or(peak).max(peak);
+            match process.wait(Duration::from_millis(50)) {
+                Ok(status) => break status,
+                Err(_) if began.elapsed() < Duration::from_secs(600) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        if !status.success() {
+            bail!("aggregation failed: {}", process.log());
+        }
+        ours.push(began.elapsed().as_secs_f64());
+        peaks.push(peak as f64);
+        if let Ok(python) = &python {
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/bench_pandas.py");
+            rivals.push(json_of(Command::new(python).arg(script).arg(&out))?);
+        }
+    }
+    println!("### Aggregation\n");
+    println!(
+        "A million trials (5,000 datasets, 4 strategies, 50 seeds), medians of {RUNS} runs. Evenkeel reads the segments of the store \
+         and writes every table, the report and its pictures, with a bootstrap interval for each of 15,000 pairs; pandas reads the \
+         columns of `results.parquet` that it needs, computes the same statistics of the score, and writes nothing. Its bootstraps \
+         are timed on 100 pairs and extrapolated.\n"
+    );
+    println!("| | seconds | peak memory |\n|---|--:|--:|");
+    let (seconds, peak) = (median(&mut ours), median(&mut peaks));
+    println!("| Evenkeel, everything | {seconds:.1} | {peak:.0} MB |");
+    if let Err(error) = python {
+        println!("\npandas could not be measured beside it: {error:#}\n");
+        return Ok(());
+    }
+    let of = |key: &str| {
+        median(&mut rivals.iter().map(|run| run[key].as_f64().unwrap_or(f64::NAN)).collect::<Vec<_>>())
+    };
+    let rival = of("seconds");
+    println!("| pandas + scipy, statistics of the score | {rival:.1} | {:.0} MB |", of("peak_mb"));
+    println!("\nEvenkeel takes **1/{:.1}** of the time.\n", rival / seconds);
+    Ok(())
 }
 
 fn plan() -> anyhow::Result<()> {
