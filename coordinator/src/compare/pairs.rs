@@ -68,6 +68,10 @@ impl LineDifference {
     }
 }
 
+type DatasetAndModel = (Arc<str>, Arc<str>);
+/// Trials of one dataset and strategy, of A and of B.
+type Partners<'a> = Vec<(&'a TrialRow, &'a TrialRow)>;
+
 /// Compares sweep B with sweep A.
 #[must_use]
 pub fn compare(a: &Side, b: &Side) -> Comparison {
@@ -93,8 +97,7 @@ pub fn compare(a: &Side, b: &Side) -> Comparison {
     };
     let (same, identical, greatest) = same_ids(a, b);
     let in_a: HashMap<_, &TrialRow> = a.trials.iter().map(|trial| (place(trial), trial)).collect();
-    let mut lines: BTreeMap<String, BTreeMap<(Arc<str>, Arc<str>), Vec<(&TrialRow, &TrialRow)>>> =
-        BTreeMap::new();
+    let mut lines: BTreeMap<String, BTreeMap<DatasetAndModel, Partners<'_>>> = BTreeMap::new();
     let mut found = BTreeSet::new();
     let mut alone_b = 0;
     for trial in &b.trials {
@@ -148,7 +151,7 @@ fn same_ids(a: &Side, b: &Side) -> (u64, u64, Option<f64>) {
     (same, identical, greatest)
 }
 
-fn line(strategy: String, datasets: Vec<Vec<(&TrialRow, &TrialRow)>>) -> Option<LineDifference> {
+fn line(strategy: String, datasets: Vec<Partners<'_>>) -> Option<LineDifference> {
     let score = |of: &(&TrialRow, &TrialRow)| of.0.score.zip(of.1.score);
     // B first: ratios are of B over A.
     let mut pairs: Vec<Pairs> = Vec::new();

@@ -17,7 +17,7 @@ const HESSIAN_EXAMPLES: usize = 256;
 /// Examples whose gradients are taken one by one at most.
 const GRADIENT_EXAMPLES: usize = 32;
 /// Steps of Lanczos' iteration.
-pub const ITERATIONS: usize = 24;
+const ITERATIONS: usize = 24;
 /// An eigenvalue is clearly not zero from this share of the greatest on: below, the differences that products with the Hessian
 /// are made of are no better than rounding in f32.
 const CLEARLY: f64 = 1e-3;
@@ -135,17 +135,16 @@ fn dot(a: &[Tensor], b: &[Tensor]) -> Result<f64, EngineError> {
     Ok(sum)
 }
 
+/// A linear operator on lists of tensors.
+type Operator<'a> = dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, EngineError> + 'a;
+
 /// Ritz values, rising, of a symmetric operator after so many steps of Lanczos' iteration (Golub & Van Loan, *Matrix
 /// Computations*, §10.1). Three vectors are kept: without reorthogonalisation converged eigenvalues come more than once, which
 /// changes neither the greatest nor the least.
 ///
 /// # Errors
 /// Those of the operator and of libtorch.
-pub fn lanczos(
-    product: &mut dyn FnMut(&[Tensor]) -> Result<Vec<Tensor>, EngineError>,
-    start: Vec<Tensor>,
-    steps: usize,
-) -> Result<Vec<f64>, EngineError> {
+fn lanczos(product: &mut Operator<'_>, start: Vec<Tensor>, steps: usize) -> Result<Vec<f64>, EngineError> {
     let normalized = |v: &[Tensor], norm: f64| -> Result<Vec<Tensor>, EngineError> {
         v.iter().map(|t| Ok(t.f_mul_scalar(1.0 / norm)?)).collect()
     };
