@@ -210,7 +210,7 @@ mod tests {
         let mut product = |v: &[Tensor]| -> Result<Vec<Tensor>, EngineError> {
             eigen.iter().zip(v).map(|(e, v)| Ok(e.f_mul(v)?)).collect()
         };
-        let start = vec![
+        let start = [
             Tensor::ones([40], (Kind::Float, tch::Device::Cpu)),
             Tensor::ones([20], (Kind::Float, tch::Device::Cpu)),
         ];
