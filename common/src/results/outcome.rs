@@ -45,7 +45,7 @@ pub struct Measures {
     /// Mean cross-entropy on the test set, in nats.
     pub eval_loss: Option<f64>,
     /// Exact hard margin γ of the training set (features as trained on, bias as a constant feature);
-    /// none when it is not linearly separable.
+    /// none when it is not linearly separable, when that was not asked for or not found out, and for full fine-tuning.
     pub margin: Option<f64>,
     /// Smallest geometric margin of the trained head on the training set (negative if a point is misclassified).
     pub trained_margin: Option<f64>,

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, SchemaRef, UInt32Type, UInt64Type};
@@ -76,16 +78,63 @@ enum Writer {
     Jsonl(BufWriter<File>),
 }
 
-/// A table that is written batch by batch.
+/// A table that is written batch by batch, on a thread of its own: encoding takes longer than making rows.
 pub(super) struct TableFile {
-    name: Partial,
-    writer: Writer,
+    batches: Option<SyncSender<RecordBatch>>,
+    thread: Option<JoinHandle<Written>>,
 }
+
+/// A file that is whole, or why it is not.
+type Written = Result<(Partial, File), ExportError>;
+
+/// Batches that wait to be written.
+const WAITING: usize = 2;
 
 impl TableFile {
     pub fn create(dir: &Path, stem: &str, format: Format, schema: &SchemaRef) -> Result<Self, ExportError> {
         let (name, file) = Partial::create(dir, &format!("{stem}.{}", format.extension()))?;
-        let writer = match format {
+        let writer = Writer::create(&name, file, format, schema)?;
+        let (batches, inbox) = sync_channel::<RecordBatch>(WAITING);
+        let write = move || -> Written {
+            let mut writer = writer;
+            inbox.iter().try_for_each(|batch| writer.write(&batch, &name))?;
+            let file = writer.finish(&name)?;
+            Ok((name, file))
+        };
+        Ok(Self { batches: Some(batches), thread: Some(std::thread::spawn(write)) })
+    }
+
+    pub fn write(&mut self, batch: RecordBatch) -> Result<(), ExportError> {
+        let sent = self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok());
+        // Nobody listens when writing has failed.
+        if sent { Ok(()) } else { self.finish().map(drop) }
+    }
+
+    pub fn commit(mut self) -> Result<(), ExportError> {
+        let (name, file) = self.finish()?;
+        name.commit(&file)
+    }
+
+    /// Waits for the thread, and takes what it made.
+    fn finish(&mut self) -> Written {
+        self.batches = None;
+        let joined = self.thread.take().map(JoinHandle::join);
+        joined.and_then(Result::ok).unwrap_or(Err(ExportError::Died))
+    }
+}
+
+impl Drop for TableFile {
+    fn drop(&mut self) {
+        // What is not committed is removed before anybody looks.
+        if self.thread.is_some() {
+            let _ = self.finish();
+        }
+    }
+}
+
+impl Writer {
+    fn create(name: &Partial, file: File, format: Format, schema: &SchemaRef) -> Result<Self, ExportError> {
+        Ok(match format {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::SNAPPY)
@@ -93,45 +142,41 @@ impl TableFile {
                     .build();
                 let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))
                     .map_err(|source| ExportError::Parquet { path: name.name.clone(), source })?;
-                Writer::Parquet(Box::new(writer))
+                Self::Parquet(Box::new(writer))
             }
             Format::Csv => {
                 let mut writer = csv::WriterBuilder::new().buffer_capacity(1 << 16).from_writer(file);
                 writer
                     .write_record(schema.fields().iter().map(|field| field.name()))
                     .map_err(|error| name.fail(error.into()))?;
-                Writer::Csv(Box::new(writer))
+                Self::Csv(Box::new(writer))
             }
-            Format::Jsonl => Writer::Jsonl(BufWriter::with_capacity(1 << 16, file)),
-        };
-        Ok(Self { name, writer })
+            Format::Jsonl => Self::Jsonl(BufWriter::with_capacity(1 << 16, file)),
+        })
     }
 
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ExportError> {
-        let name = &self.name;
-        match &mut self.writer {
-            Writer::Parquet(writer) => {
+    fn write(&mut self, batch: &RecordBatch, name: &Partial) -> Result<(), ExportError> {
+        match self {
+            Self::Parquet(writer) => {
                 writer.write(batch).map_err(|source| ExportError::Parquet { path: name.name.clone(), source })
             }
-            Writer::Csv(writer) => write_csv(writer, batch, name),
-            Writer::Jsonl(writer) => write_jsonl(writer, batch, name),
+            Self::Csv(writer) => write_csv(writer, batch, name),
+            Self::Jsonl(writer) => write_jsonl(writer, batch, name),
         }
     }
 
-    pub fn commit(self) -> Result<(), ExportError> {
-        let Self { name, writer } = self;
-        let file = match writer {
-            Writer::Parquet(writer) => writer
+    fn finish(self, name: &Partial) -> Result<File, ExportError> {
+        match self {
+            Self::Parquet(writer) => {
+                writer.into_inner().map_err(|source| ExportError::Parquet { path: name.name.clone(), source })
+            }
+            Self::Csv(writer) => writer
                 .into_inner()
-                .map_err(|source| ExportError::Parquet { path: name.name.clone(), source })?,
-            Writer::Csv(writer) => writer
+                .map_err(|error| name.fail(std::io::Error::other(error.error().to_string()))),
+            Self::Jsonl(writer) => writer
                 .into_inner()
-                .map_err(|error| name.fail(std::io::Error::other(error.error().to_string())))?,
-            Writer::Jsonl(writer) => writer
-                .into_inner()
-                .map_err(|error| name.fail(std::io::Error::other(error.error().to_string())))?,
-        };
-        name.commit(&file)
+                .map_err(|error| name.fail(std::io::Error::other(error.error().to_string()))),
+        }
     }
 }
 

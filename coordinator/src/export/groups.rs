@@ -353,6 +353,11 @@ impl Groups {
             held.iter().partition(|group| group.at.strategy == self.baseline);
         for group in &others {
             for base in &baselines {
+                // The distance of head tuning is of directions, that of full fine-tuning of weights: two quantities.
+                let loo = match group.strategy.config.setting == base.strategy.config.setting {
+                    true => Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.loo),
+                    false => Compared::default(),
+                };
                 let pair = Pair {
                     dataset: &group.dataset,
                     model: &group.model,
@@ -360,7 +365,7 @@ impl Groups {
                     strategy_at: (group.at.strategy, group.at.strategy_point),
                     baseline: &base.strategy,
                     score: Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.score),
-                    loo: Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.loo),
+                    loo,
                 };
                 tally.pair(&pair);
                 tables.comparison(&pair)?;

@@ -146,6 +146,9 @@ pub enum ExportError {
         /// Trials of the grid.
         trials: u64,
     },
+    /// The thread of a table died: a mistake in this module.
+    #[error("writing a table died")]
+    Died,
     /// A plot could not be drawn: a mistake in the report.
     #[error("a plot could not be drawn: {0}")]
     Plot(String),

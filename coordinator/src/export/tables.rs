@@ -74,7 +74,7 @@ impl Table {
     fn flush(&mut self) -> Result<(), ExportError> {
         if self.rows.len() > 0 {
             let batch = self.rows.batch()?;
-            self.file.write(&batch)?;
+            self.file.write(batch)?;
         }
         Ok(())
     }
@@ -203,7 +203,8 @@ impl Tables {
         let row = &mut self.theory.rows;
         key(row, group);
         let measured = group.loo.as_ref().map(|numbers| numbers.mean);
-        row.whole(Some(group.strategy.config.steps.into())).whole(Some(group.strategy.config.heads.into()));
+        row.whole(Some(u64::from(group.strategy.config.steps)).filter(|steps| *steps > 0))
+            .whole(Some(group.strategy.config.heads.into()));
         row.real(measured);
         for bound in [theory.bound(), theory.support_bound()] {
             row.real(bound);

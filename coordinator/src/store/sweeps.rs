@@ -1,6 +1,5 @@
 //! Sweeps in the store: what was submitted, how it stands, and what is done.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -303,8 +302,8 @@ struct WindowSegment {
     first: u64,
     last: u64,
     void_failures: bool,
-    /// Records of later windows, so that a segment that spans several is read once.
-    left: Option<Vec<TrialRecord>>,
+    /// Records of later windows, in the order of their trials, so that a segment that spans several is read once.
+    left: Option<std::iter::Peekable<std::vec::IntoIter<TrialRecord>>>,
 }
 
 impl Windows {
@@ -321,28 +320,36 @@ impl Windows {
         }
         let (start, stop) = (self.start, self.start.saturating_add(Self::WIDTH));
         self.start = stop;
-        let mut rows: HashMap<u64, TrialRecord> = HashMap::new();
+        // A place for each trial of the window: what comes first stays.
+        let mut places: Vec<Option<TrialRecord>> = Vec::new();
+        places.resize_with(usize::try_from(stop.min(self.end) - start).unwrap_or(0), || None);
         for segment in
             self.segments.iter_mut().filter(|segment| segment.first < stop && segment.last >= start)
         {
-            let records = match segment.left.take() {
-                Some(records) => records,
-                None => read_records(&self.store, &segment.path).await?,
+            let left = match &mut segment.left {
+                Some(left) => left,
+                empty => {
+                    let mut records = read_records(&self.store, &segment.path).await?;
+                    records.sort_by_key(|record| record.outcome.trial_index);
+                    empty.insert(records.into_iter().peekable())
+                }
             };
-            let (mut now, mut later) = (Vec::new(), Vec::new());
-            for record in records {
-                if record.outcome.trial_index >= stop { later.push(record) } else { now.push(record) }
-            }
-            segment.left = Some(later);
-            for record in now {
-                if !(segment.void_failures && record.outcome.status == Status::Failed) {
-                    rows.entry(record.outcome.trial_index).or_insert(record);
+            while let Some(record) = left.next_if(|record| record.outcome.trial_index < stop) {
+                let place =
+                    record.outcome.trial_index.checked_sub(start).and_then(|at| usize::try_from(at).ok());
+                let void = segment.void_failures && record.outcome.status == Status::Failed;
+                if let Some(empty @ None) = place.and_then(|at| places.get_mut(at))
+                    && !void
+                {
+                    *empty = Some(record);
                 }
             }
+            if left.peek().is_none() {
+                // The iterator would keep the memory of what it gave away.
+                *left = Vec::new().into_iter().peekable();
+            }
         }
-        let mut rows: Vec<TrialRecord> = rows.into_values().collect();
-        rows.sort_unstable_by_key(|record| record.outcome.trial_index);
-        Ok(Some(rows))
+        Ok(Some(places.into_iter().flatten().collect()))
     }
 }
 

@@ -49,10 +49,21 @@ pub(super) fn forest(plots: &Plots<'_>, summary: &Summary) -> Result<Option<Figu
         }
         Ok(())
     })?;
-    let caption = "Marks are ratios of variances, both averaged over the same datasets; lines are 95 % intervals (BCa bootstrap \
-                   over seeds, the datasets being given). Left of the line at 1 a strategy is more stable than the baseline, \
-                   and an interval that holds 1 does not tell them apart."
-        .to_owned();
+    let zero: Vec<&str> = summary
+        .strategies
+        .iter()
+        .filter(|line| !line.is_baseline && line.variance_ratio == Some(0.0))
+        .map(|line| line.label.as_str())
+        .collect();
+    let steady = match zero.is_empty() {
+        true => String::new(),
+        false => format!(" Not drawn, as their score did not vary at all: {}.", zero.join(", ")),
+    };
+    let caption = format!(
+        "Marks are ratios of variances, both averaged over the same datasets; lines are 95 % intervals (BCa bootstrap over seeds, \
+         the datasets being given). Left of the line at 1 a strategy is more stable than the baseline, and an interval that holds \
+         1 does not tell them apart.{steady}"
+    );
     Ok(Some(Figure {
         slug: "variance-ratios",
         title: title.to_owned(),
