@@ -152,6 +152,7 @@ impl Grid {
             exact_margin: self.spec.stability.exact_margin,
             curvature: self.spec.stability.curvature,
             predictions: self.spec.predictions,
+            representations: self.spec.stability.representations.unwrap_or(0),
         }
     }
 

@@ -6,4 +6,6 @@ mod outcome;
 
 pub use batch::{batches_from_ipc, concat, filter, trials_of};
 pub use columns::{DecodeError, decode, encode, from_ipc, schema, to_ipc};
-pub use outcome::{CurvePoint, ExecutionRecord, Measures, Prediction, Status, TrialOutcome, TrialRecord};
+pub use outcome::{
+    CurvePoint, ExecutionRecord, Features, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
+};

@@ -27,7 +27,9 @@ pub use normal::{normal_cdf, normal_quantile};
 pub use range::nemenyi_critical_difference;
 pub use ranks::{Correlation, Friedman, friedman, mid_ranks, spearman};
 pub use regression::{Line, ols, ols_within};
-pub use representations::{Representation, linear_cka, procrustes_distance, svcca};
+pub use representations::{
+    Representation, RepresentationDistances, linear_cka, procrustes_distance, spread_pairs, svcca,
+};
 pub use student::{student_t_cdf, student_t_quantile};
 
 /// Values of one quantity: mergeable, independent of order.

@@ -5,8 +5,8 @@ mod strategy;
 
 use serde::Serialize;
 
-use crate::id::{ContentHash, TrialId};
-use crate::spec::{LeaveOneOut, Pooling, PretrainSpec};
+use crate::id::TrialId;
+use crate::spec::{LeaveOneOut, Pooling, Predictions, PretrainSpec};
 use crate::text::Metric;
 
 pub use cost::{refits, training_flops, trial_flops, tuning_flops};
@@ -340,9 +340,12 @@ pub struct SweepSettings {
     /// Whether the constants of the bound for full fine-tuning are estimated.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub curvature: bool,
-    /// Whether predictions are kept.
+    /// What is kept of predictions.
     #[serde(skip)]
-    pub predictions: bool,
+    pub predictions: Predictions,
+    /// Of how many test examples a fine-tuned encoder's features are kept.
+    #[serde(skip)]
+    pub representations: u32,
 }
 
 /// One trial.
@@ -370,13 +373,8 @@ impl Trial {
     /// The id: a hash of what is computed, the same in every sweep that computes it.
     #[must_use]
     pub fn id(&self) -> TrialId {
-        trial_id(
-            &self.dataset.to_json(),
-            &self.model.to_json(),
-            &self.strategy.to_json(),
-            self.seed,
-            &self.settings,
-        )
+        let (dataset, model) = (self.dataset.to_json(), self.model.to_json());
+        TrialIds::new(&dataset, &model, &self.strategy.to_json(), &self.settings).of(self.seed)
     }
 
     /// (n, d, C): training set size, features that the head sees, classes.
@@ -402,15 +400,31 @@ pub fn separable_offset(margin: f64, classes: u32) -> f64 {
     if classes <= 2 { margin } else { margin * (c - 1.0) / libm::sqrt(c) }
 }
 
-/// The id of a trial from the canonical forms of its parts.
-#[must_use]
-pub fn trial_id(dataset: &str, model: &str, strategy: &str, seed: u64, settings: &SweepSettings) -> TrialId {
-    let settings = serde_json::to_string(settings).unwrap_or_default();
-    let mut bytes = Vec::with_capacity(dataset.len() + strategy.len() + 160);
-    for part in [dataset, model, strategy, &seed.to_string(), &settings] {
-        bytes.extend_from_slice(part.as_bytes());
-        bytes.push(0);
+/// The ids of trials that differ by their seed alone: what they share is hashed once.
+#[derive(Clone, Debug)]
+pub struct TrialIds {
+    shared: blake3::Hasher,
+    /// The end of what is hashed, as it comes after the seed.
+    settings: String,
+}
+
+impl TrialIds {
+    /// From the canonical forms of a trial's parts.
+    #[must_use]
+    pub fn new(dataset: &str, model: &str, strategy: &str, settings: &SweepSettings) -> Self {
+        let mut shared = blake3::Hasher::new();
+        for part in [dataset, model, strategy] {
+            shared.update(part.as_bytes()).update(&[0]);
+        }
+        Self { shared, settings: format!("\0{}\0", serde_json::to_string(settings).unwrap_or_default()) }
     }
-    let hash = ContentHash::of(&bytes).0;
-    TrialId(std::array::from_fn(|i| hash[i]))
+
+    /// The id of the trial with a seed.
+    #[must_use]
+    pub fn of(&self, seed: u64) -> TrialId {
+        let mut hasher = self.shared.clone();
+        hasher.update(seed.to_string().as_bytes()).update(self.settings.as_bytes());
+        let hash = hasher.finalize();
+        TrialId(std::array::from_fn(|i| hash.as_bytes()[i]))
+    }
 }

@@ -16,19 +16,22 @@ name: dictionary
 description: A few trials with everything that makes a file
 datasets:
   - synthetic: {generator: separable, samples: [20, 30], test_samples: 20, features: 4, margin: 1.0}
+models: [{encoder: mlp, layers: 1, hidden: 8, pretrain: {samples: 200, epochs: 1}}]
 strategies:
   - {name: head, setting: head, steps: 40, learning_rate: 0.1, checkpoints: [20]}
   - {name: mhloss, setting: head, steps: 40, learning_rate: 0.1, mhloss: {heads: 3}, checkpoints: [20]}
+  - {name: full, setting: full, epochs: 1, learning_rate: 0.001}
 seeds: 2
-stability: {leave_one_out: 2}
-predictions: true
+stability: {leave_one_out: 2, representations: 5}
+predictions: probabilities
 ";
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "comparisons.parquet",
     "curves.parquet",
     "execution.parquet",
     "predictions.parquet",
+    "representations.parquet",
     "results.parquet",
     "stability.parquet",
     "theory.parquet",

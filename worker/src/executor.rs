@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use evenkeel_common::failure::FailureKind;
-use evenkeel_common::results::{self, ExecutionRecord, TrialOutcome, TrialRecord};
+use evenkeel_common::results::{
+    self, ExecutionRecord, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
+};
 use evenkeel_common::runtime::now_ms;
 use tokio::sync::mpsc;
 
@@ -20,6 +22,9 @@ use crate::workbench::Workbench;
 
 /// Results travel in batches: of this many trials, or what there is after this long.
 const BATCH_TRIALS: usize = 4096;
+const BATCH_BYTES: usize = 32 << 20;
+/// Most bytes of outputs that are kept of a trial: a message holds several.
+const MOST_OUTPUT_BYTES: usize = 64 << 20;
 const BATCH_AGE: Duration = Duration::from_millis(200);
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -155,6 +160,7 @@ fn run(
         cancelled: &job.cancelled,
         reports,
         records: Vec::new(),
+        bytes: 0,
         sent: 0,
         since: Instant::now(),
         batch_began: Instant::now(),
@@ -198,6 +204,8 @@ struct Delivery<'a> {
     cancelled: &'a AtomicBool,
     reports: &'a mpsc::Sender<Report>,
     records: Vec<TrialRecord>,
+    /// Of their outputs.
+    bytes: usize,
     sent: u64,
     /// When the last outcomes came: the time since is shared by the next ones.
     since: Instant,
@@ -212,6 +220,7 @@ struct Delivery<'a> {
 impl Delivery<'_> {
     fn flush(&mut self) {
         self.batch_began = Instant::now();
+        self.bytes = 0;
         if self.records.is_empty() {
             return;
         }
@@ -224,6 +233,28 @@ impl Delivery<'_> {
             }
             Err(error) => self.broken = Some(format!("results cannot be encoded: {error}")),
         }
+    }
+}
+
+/// An outcome whose outputs fit into a message: a trial that says more about its test set has failed, once and for all.
+fn bounded(outcome: TrialOutcome) -> TrialOutcome {
+    let bytes = outcome.outputs.bytes();
+    if bytes <= MOST_OUTPUT_BYTES {
+        return outcome;
+    }
+    let most = MOST_OUTPUT_BYTES >> 20;
+    TrialOutcome {
+        status: Status::Failed,
+        error: Some(format!(
+            "its predictions take {} MiB, and at most {most} MiB are kept of a trial: test on fewer examples \
+             (`test_samples`), or keep classes alone (`predictions: true`)",
+            bytes >> 20
+        )),
+        trial_index: outcome.trial_index,
+        measures: Measures::default(),
+        distances: None,
+        curve: Vec::new(),
+        outputs: TestOutputs::default(),
     }
 }
 
@@ -255,10 +286,15 @@ impl PackWatch for Delivery<'_> {
         }
         let each = self.since.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
         self.since = Instant::now();
-        self.records.extend(outcomes.into_iter().map(|outcome| TrialRecord {
-            outcome,
-            execution: ExecutionRecord { duration_s: each, ..self.execution.clone() },
-        }));
+        for outcome in outcomes {
+            let outcome = bounded(outcome);
+            self.bytes += outcome.outputs.bytes();
+            let execution = ExecutionRecord { duration_s: each, ..self.execution.clone() };
+            self.records.push(TrialRecord { outcome, execution });
+            if self.bytes >= BATCH_BYTES {
+                self.flush();
+            }
+        }
         if self.records.len() >= BATCH_TRIALS || self.batch_began.elapsed() >= BATCH_AGE {
             self.flush();
         }

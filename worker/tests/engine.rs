@@ -4,8 +4,8 @@ mod common;
 
 use common::{Collect, NoTables, run, separable, strategy, trial, try_run};
 use evenkeel_common::failure::FailureKind;
-use evenkeel_common::results::{Measures, Status, TrialOutcome};
-use evenkeel_common::spec::{LeaveOneOut, Optimizer, Reduction, SeedControls};
+use evenkeel_common::results::{Measures, Status, TestOutputs, TrialOutcome};
+use evenkeel_common::spec::{LeaveOneOut, Optimizer, Predictions, Reduction, SeedControls};
 use evenkeel_common::trial::{DatasetConfig, FeaturesConfig, ModelConfig, StrategyConfig, Trial};
 use evenkeel_worker::device::Device;
 use evenkeel_worker::engine::block::{Block, HeadParameters, Inputs};
@@ -296,7 +296,14 @@ fn every_measure_is_there_and_finite_when_all_points_are_left_out() {
                 assert!(value.is_some_and(f64::is_finite), "{name} is {value:?}");
             }
             assert!(outcome.measures.trained_margin <= outcome.measures.margin);
-            assert_eq!(outcome.predictions.map(|p| p.len()), Some(40));
+            let (chosen, logs) =
+                (outcome.outputs.classes.unwrap(), outcome.outputs.log_probabilities.unwrap());
+            assert_eq!((chosen.len(), logs.len()), (40, 40 * classes as usize));
+            for (class, logs) in chosen.iter().zip(logs.chunks_exact(classes as usize)) {
+                let sum: f64 = logs.iter().map(|log| f64::from(*log).exp()).sum();
+                assert!((sum - 1.0).abs() < 1e-6, "{logs:?}");
+                assert!(logs.iter().all(|log| *log <= logs[*class as usize]), "{class} {logs:?}");
+            }
         }
     }
 }
@@ -306,11 +313,11 @@ fn measures_that_were_not_asked_for_are_not_there() {
     let mut one = trial(0, separable(30, 6, 2), strategy(), 0);
     one.settings.leave_one_out = None;
     one.settings.exact_margin = false;
-    one.settings.predictions = false;
+    one.settings.predictions = Predictions::None;
     let outcome = run(&[one]).remove(0);
     let m = outcome.measures;
     assert_eq!((m.margin, m.direction_residual, m.loo_mean, m.loo_count), (None, None, None, None));
-    assert_eq!(outcome.predictions, None);
+    assert_eq!(outcome.outputs, TestOutputs::default());
     assert!(outcome.curve[0].loo_mean.is_nan());
 }
 

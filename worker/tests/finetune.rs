@@ -8,7 +8,7 @@ use std::time::Instant;
 use evenkeel_common::encoder::EncoderConfig;
 use evenkeel_common::results::{Status, TrialOutcome};
 use evenkeel_common::spec::{
-    ChildMode, LeaveOneOut, Optimizer, Pooling, Precision, Reduction, SeedControls, Select,
+    ChildMode, LeaveOneOut, Optimizer, Pooling, Precision, Predictions, Reduction, SeedControls, Select,
 };
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::text::{Example, Examples, Metric, Segment, TextData};
@@ -188,7 +188,8 @@ fn trial(full: FullConfig) -> Trial {
             leave_one_out: None,
             exact_margin: false,
             curvature: false,
-            predictions: true,
+            predictions: Predictions::Probabilities,
+            representations: 8,
         },
     }
 }
@@ -210,7 +211,7 @@ fn outcome(full: FullConfig) -> TrialOutcome {
 
 /// Everything that is reported, to the bit.
 fn bits(outcome: &TrialOutcome) -> String {
-    format!("{:?} {:?} {:?} {:?}", outcome.measures, outcome.distances, outcome.curve, outcome.predictions)
+    format!("{:?} {:?} {:?} {:?}", outcome.measures, outcome.distances, outcome.curve, outcome.outputs)
 }
 
 #[test]
@@ -357,7 +358,7 @@ fn refits_share_every_draw_with_the_model_they_are_compared_with() {
     assert!(m.loo_mean.unwrap() > 0.0 && m.loo_mean.unwrap() < 0.5 * m.weight_distance.unwrap(), "{m:?}");
     let without = outcome(full());
     assert_eq!(with.measures.score, without.measures.score);
-    assert_eq!(with.predictions, without.predictions);
+    assert_eq!(with.outputs, without.outputs);
     let distances: serde_json::Value = serde_json::from_str(with.distances.as_deref().unwrap()).unwrap();
     let squares: f64 = ["embeddings", "layer.0", "layer.1", "head"]
         .iter()

@@ -119,7 +119,7 @@ fn training_and_measures_agree_with_numpy_in_float64_to_1e_5() {
                 }
             }
         }
-        assert_eq!(outcome.predictions, Some(wholes(&last["predictions"])), "{name}");
+        assert_eq!(outcome.outputs.classes, Some(wholes(&last["predictions"])), "{name}");
         assert_eq!(outcome.curve.len(), expected.len(), "{name}");
         for (point, expected) in outcome.curve.iter().zip(expected) {
             assert_eq!(point.step, whole(expected, "step"));

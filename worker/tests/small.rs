@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use common::{NoTables, separable};
 use evenkeel_common::results::{Status, TrialOutcome};
-use evenkeel_common::spec::{LeaveOneOut, Optimizer, Pooling, PretrainSpec, Select};
+use evenkeel_common::spec::{LeaveOneOut, Optimizer, Pooling, Predictions, PretrainSpec, Select};
 use evenkeel_common::trial::{
     DatasetConfig, FullConfig, GeneratorConfig, GrammarConfig, ModelConfig, SmallConfig, StrategyConfig,
     SurtConfig, SweepSettings, SyntheticConfig, Trial,
@@ -84,7 +84,8 @@ fn trial(dataset: DatasetConfig, model: ModelConfig, full: FullConfig) -> Trial 
             leave_one_out: None,
             exact_margin: false,
             curvature: false,
-            predictions: true,
+            predictions: Predictions::Classes,
+            representations: 0,
         },
     }
 }
@@ -241,7 +242,7 @@ fn an_encoder_is_made_once_for_all_trials_of_a_corpus_and_gives_the_same_bits_fr
     let without = run(&one);
     for other in [again, without] {
         assert_eq!(first.measures, other.measures);
-        assert_eq!(first.predictions, other.predictions);
+        assert_eq!(first.outputs, other.outputs);
     }
     run_on(&mut engine, &trial(tokens(), transformer(3), epochs(1)));
     run_on(&mut engine, &trial(xor(), mlp(1), epochs(1)));
@@ -379,7 +380,37 @@ fn constants_of_the_bound_are_estimated_and_change_nothing_else() {
         ] {
             *slot = None;
         }
-        assert_eq!((with.measures, with.predictions), (without.measures, without.predictions));
+        assert_eq!((with.measures, with.outputs), (without.measures, without.outputs));
         assert_eq!(with.distances, without.distances);
+    }
+}
+
+#[test]
+fn outputs_that_are_kept_fit_each_other_and_change_nothing_else() {
+    for (dataset, model, width) in [(xor(), mlp(1), 24), (tokens(), transformer(1), 16)] {
+        let plain = trial(dataset, model, epochs(3));
+        let mut kept = plain.clone();
+        kept.settings.predictions = Predictions::Probabilities;
+        kept.settings.representations = 50;
+        assert_eq!(kept.id(), plain.id(), "what is kept is no other trial");
+        let (without, with) = (run(&plain), run(&kept));
+        assert_eq!((with.measures, &with.outputs.classes), (without.measures, &without.outputs.classes));
+        assert_eq!((without.outputs.log_probabilities, without.outputs.features), (None, None));
+
+        let (classes, logs) = (with.outputs.classes.unwrap(), with.outputs.log_probabilities.unwrap());
+        assert_eq!((classes.len(), logs.len()), (300, 600));
+        let probability = |log: f32| f64::from(log).exp();
+        for (class, logs) in classes.iter().zip(logs.chunks_exact(2)) {
+            assert!((probability(logs[0]) + probability(logs[1]) - 1.0).abs() < 1e-6, "{logs:?}");
+            assert!(logs[*class as usize] >= logs[1 - *class as usize]);
+        }
+        let features = with.outputs.features.unwrap();
+        assert_eq!((features.examples, features.values.len()), (50, 50 * width));
+        let first = &features.values[..width];
+        assert!(features.values.chunks_exact(width).any(|row| row != first), "all examples look alike");
+        // Of no more examples than there are.
+        kept.settings.representations = 1000;
+        let all = run(&kept).outputs.features.unwrap();
+        assert_eq!((all.examples, &all.values[..50 * width]), (300, &features.values[..]));
     }
 }

@@ -96,7 +96,7 @@ pub fn concat(batches: &[RecordBatch]) -> Result<RecordBatch, DecodeError> {
 mod tests {
     use super::super::{TrialOutcome, TrialRecord, decode, encode, to_ipc};
     use super::*;
-    use crate::results::{ExecutionRecord, Measures};
+    use crate::results::{ExecutionRecord, Measures, TestOutputs};
 
     fn batch(trials: impl IntoIterator<Item = u64>, worker: &str) -> RecordBatch {
         let records: Vec<TrialRecord> = trials
@@ -109,7 +109,7 @@ mod tests {
                     measures: Measures::default(),
                     distances: None,
                     curve: Vec::new(),
-                    predictions: None,
+                    outputs: TestOutputs::default(),
                 },
                 execution: ExecutionRecord { worker: worker.into(), ..ExecutionRecord::default() },
             })

@@ -7,12 +7,14 @@ use arrow::array::{
     RecordBatch, StringArray, StringDictionaryBuilder, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt32Type,
-    UInt64Type,
+    ArrowPrimitiveType, DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef,
+    UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
-use super::outcome::{CurvePoint, ExecutionRecord, Measures, Status, TrialOutcome, TrialRecord};
+use super::outcome::{
+    CurvePoint, ExecutionRecord, Features, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
+};
 
 /// Columns of [`Measures`], with how to read and write each: one list for schema, encoder and decoder.
 type Real = (&'static str, fn(&Measures) -> Option<f64>, fn(&mut Measures) -> &mut Option<f64>);
@@ -135,6 +137,9 @@ pub fn schema() -> SchemaRef {
     fields.extend(LATER_REALS.iter().map(|(name, ..)| Field::new(*name, DataType::Float64, true)));
     fields.extend(LATER_SMALLS.iter().map(|(name, ..)| Field::new(*name, DataType::UInt32, true)));
     fields.push(Field::new("distances", DataType::Utf8, true));
+    fields.push(list("log_probabilities", DataType::Float32));
+    fields.push(Field::new("feature_examples", DataType::UInt32, true));
+    fields.push(list("feature_values", DataType::Float32));
     Arc::new(Schema::new(fields))
 }
 
@@ -156,6 +161,9 @@ pub(super) fn static_name(name: &str) -> &'static str {
         "started_ms",
         "duration_s",
         "distances",
+        "log_probabilities",
+        "feature_examples",
+        "feature_values",
     ];
     reals.chain(curve).chain(later).chain(others).find(|known| *known == name).unwrap_or("(unknown)")
 }
@@ -184,8 +192,8 @@ pub fn encode(records: &[TrialRecord]) -> Result<RecordBatch, ArrowError> {
             outcomes().map(|o| some_if_any(&o.curve).map(|c| c.iter().map(get))),
         ));
     }
-    columns
-        .push(lists::<UInt32Type, _>(outcomes().map(|o| o.predictions.as_ref().map(|p| p.iter().copied()))));
+    let outputs = || outcomes().map(|o| &o.outputs);
+    columns.push(lists::<UInt32Type, _>(outputs().map(|o| o.classes.as_ref().map(|c| c.iter().copied()))));
     columns.push(Arc::new(executions().map(|e| Some(e.attempt)).collect::<UInt32Array>()));
     columns.push(words(executions().map(|e| e.worker.as_str())));
     columns.push(words(executions().map(|e| e.device.as_str())));
@@ -198,6 +206,12 @@ pub fn encode(records: &[TrialRecord]) -> Result<RecordBatch, ArrowError> {
         columns.push(Arc::new(outcomes().map(|o| get(&o.measures)).collect::<UInt32Array>()));
     }
     columns.push(Arc::new(outcomes().map(|o| o.distances.as_deref()).collect::<StringArray>()));
+    columns.push(lists::<Float32Type, _>(
+        outputs().map(|o| o.log_probabilities.as_ref().map(|p| p.iter().copied())),
+    ));
+    let features = || outputs().map(|o| o.features.as_ref());
+    columns.push(Arc::new(features().map(|f| f.map(|f| f.examples)).collect::<UInt32Array>()));
+    columns.push(lists::<Float32Type, _>(features().map(|f| f.map(|f| f.values.iter().copied()))));
     RecordBatch::try_new(schema(), columns)
 }
 
@@ -257,6 +271,9 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
         .map(|(name, ..)| later(batch, name, primitive::<UInt32Type>))
         .collect::<Result<_, _>>()?;
     let distances = later(batch, "distances", text)?;
+    let probabilities = later(batch, "log_probabilities", list)?;
+    let feature_examples = later(batch, "feature_examples", primitive::<UInt32Type>)?;
+    let feature_values = later(batch, "feature_values", list)?;
 
     let mut records = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
@@ -286,6 +303,12 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
                 *slot(point) = value;
             }
         }
+        let floats = |column: Option<&ListArray>, name| match column {
+            Some(column) => values::<Float32Type>(column, row, name),
+            None => Ok(None),
+        };
+        let examples = feature_examples.and_then(|column| at(column, row));
+        let features = examples.zip(floats(feature_values, "feature_values")?);
         records.push(TrialRecord {
             outcome: TrialOutcome {
                 trial_index: at(index, row).ok_or_else(|| missing("trial_index"))?,
@@ -295,7 +318,11 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
                 measures,
                 distances: distances.as_ref().and_then(|column| at_text(column, row)).map(str::to_owned),
                 curve,
-                predictions: values::<UInt32Type>(predictions, row, "predictions")?,
+                outputs: TestOutputs {
+                    classes: values::<UInt32Type>(predictions, row, "predictions")?,
+                    log_probabilities: floats(probabilities, "log_probabilities")?,
+                    features: features.map(|(examples, values)| Features { examples, values }),
+                },
             },
             execution: ExecutionRecord {
                 attempt: at(attempt, row).ok_or_else(|| missing("attempt"))?,
@@ -410,7 +437,12 @@ mod tests {
                 curve: (0..index as u32)
                     .map(|step| CurvePoint { step, train_loss: 0.25, ..Default::default() })
                     .collect(),
-                predictions: (index == 1).then(|| vec![0, 1, 1]),
+                outputs: TestOutputs {
+                    classes: (index == 1).then(|| vec![0, 1, 1]),
+                    log_probabilities: (index == 2).then(|| vec![-0.5, f32::NEG_INFINITY]),
+                    features: (index == 4)
+                        .then(|| Features { examples: 2, values: vec![0.5, -1.0, 2.0, 0.0] }),
+                },
             },
             execution: ExecutionRecord {
                 attempt: 2,

@@ -117,8 +117,36 @@ pub struct CurvePoint {
     pub direction_residual: f64,
 }
 
-/// Predicted classes on the test set, in its order.
-pub type Prediction = Vec<u32>;
+/// What a trial says of the test set, as far as the sweep keeps it. Example i is the same one in all trials of a dataset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TestOutputs {
+    /// The predicted class of each example.
+    pub classes: Option<Vec<u32>>,
+    /// Natural logarithms of the class probabilities, C for each example, example by example.
+    pub log_probabilities: Option<Vec<f32>>,
+    /// What a fine-tuned encoder makes of the first examples: the features that its head sees.
+    pub features: Option<Features>,
+}
+
+impl TestOutputs {
+    /// Memory of the values, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let values = self.classes.as_ref().map_or(0, Vec::len)
+            + self.log_probabilities.as_ref().map_or(0, Vec::len)
+            + self.features.as_ref().map_or(0, |features| features.values.len());
+        4 * values
+    }
+}
+
+/// Features of examples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// How many examples.
+    pub examples: u32,
+    /// As many features for each, example by example.
+    pub values: Vec<f32>,
+}
 
 /// What a worker reports of one trial. Only what is deterministic.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,8 +164,8 @@ pub struct TrialOutcome {
     pub distances: Option<String>,
     /// Its curve, at the strategy's checkpoints and at the end.
     pub curve: Vec<CurvePoint>,
-    /// Its predictions, when the sweep keeps them.
-    pub predictions: Option<Prediction>,
+    /// What it says of the test set.
+    pub outputs: TestOutputs,
 }
 
 /// How a trial was run: what is not deterministic, kept apart from results.

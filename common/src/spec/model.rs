@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::axis::Axis;
 use super::encoder::{Encoder, ModelSpec};
+use super::predictions::Predictions;
 use super::strategy::StrategySpec;
 use super::text::TextSpec;
 
@@ -44,9 +45,10 @@ pub struct Spec {
     /// Share of the cluster relative to other sweeps (1 to 1000).
     #[serde(default = "one")]
     pub priority: u32,
-    /// Whether to keep every trial's predictions on the test set.
+    /// What to keep of every trial's predictions on the test set: `true` keeps classes, `probabilities` those and the
+    /// probabilities of all classes.
     #[serde(default)]
-    pub predictions: bool,
+    pub predictions: Predictions,
 }
 
 pub(super) fn one() -> u32 {
@@ -325,11 +327,14 @@ pub struct StabilitySpec {
     /// as 48 epochs over at most 256 training points.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub curvature: bool,
+    /// Of how many test examples the features of fine-tuned encoders are kept and compared between seeds (4 to 1024).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub representations: Option<u32>,
 }
 
 impl Default for StabilitySpec {
     fn default() -> Self {
-        Self { leave_one_out: None, exact_margin: true, curvature: false }
+        Self { leave_one_out: None, exact_margin: true, curvature: false, representations: None }
     }
 }
 

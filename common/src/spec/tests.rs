@@ -312,6 +312,39 @@ fn a_value_out_of_range_or_given_twice_is_refused() {
         "leave_one_out: 0",
         "spec.yaml:10: stability.leave_one_out: found 0; allowed: 1 or more, or `all`; leave it out for none",
     );
+    check(
+        "leave_one_out: 20",
+        "representations: 3",
+        "spec.yaml:10: stability.representations: found 3; allowed: a whole number from 4 to 1024",
+    );
+    check(
+        "leave_one_out: 20",
+        "representations: 64",
+        "spec.yaml:10: stability.representations: has no effect: no strategy trains the encoder (`setting: full`), so the \
+         features of all seeds are the same",
+    );
+}
+
+#[test]
+fn what_is_kept_of_predictions_is_told_in_three_words() {
+    let kept = |word: &str| {
+        let text = GOOD.replace("stability:", &format!("predictions: {word}\nstability:"));
+        parse(&text).map(|spec| (spec.predictions, spec.to_canonical_yaml())).map_err(|e| e.to_string())
+    };
+    for (word, expected) in [
+        ("false", Predictions::None),
+        ("true", Predictions::Classes),
+        ("probabilities", Predictions::Probabilities),
+    ] {
+        let (found, canonical) = kept(word).expect("a spec");
+        assert_eq!(found, expected);
+        assert!(canonical.contains(&format!("predictions: {word}")), "{canonical}");
+    }
+    let error = kept("logits").expect_err("accepted");
+    assert!(
+        error.contains("predictions: found \"logits\", expected `true`, `false` or `probabilities`"),
+        "{error}"
+    );
 }
 
 #[test]

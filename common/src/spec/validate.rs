@@ -55,6 +55,15 @@ impl Spec {
             return Err(Problem::field("stability.leave_one_out", "found 0")
                 .allowed("1 or more, or `all`; leave it out for none"));
         }
+        if let Some(examples) = self.stability.representations {
+            number("stability.representations", examples, 4, 1024)?;
+            if self.strategies.iter().all(|strategy| strategy.setting == Setting::Head) {
+                return Err(Problem::field(
+                    "stability.representations",
+                    "has no effect: no strategy trains the encoder (`setting: full`), so the features of all seeds are the same",
+                ));
+            }
+        }
         number("retries.max_attempts", self.retries.max_attempts, 1, 100)?;
         number("priority", self.priority, 1, 1000)?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::normal::{normal_cdf, normal_quantile};
-use super::{mean, quantile, variance};
+use super::{mean, variance};
 use crate::seed::{Key, Purpose};
 
 /// Scores of two strategies on one dataset, paired on the seed: strategy, baseline.
@@ -71,7 +71,6 @@ impl Bootstrap {
         ratio: f64,
     ) -> Option<(f64, f64)> {
         let mut resamples = self.resamples(datasets);
-        resamples.sort_unstable_by(f64::total_cmp);
         let count =
             |below: &dyn Fn(f64) -> bool| resamples.iter().filter(|value| below(**value)).count() as f64;
         // Ties count half, as in Efron & Tibshirani 1993, eq. 14.14, where the distribution is discrete.
@@ -83,18 +82,8 @@ impl Bootstrap {
         let (mut cubes, mut squares) = (0.0, 0.0);
         for (pairs, own) in datasets.iter().zip(all) {
             let n = pairs.len() as f64;
-            let without: Vec<f64> = (0..pairs.len())
-                .map(|left_out| {
-                    let rest: Vec<(f64, f64)> = pairs
-                        .iter()
-                        .enumerate()
-                        .filter(|(at, _)| *at != left_out)
-                        .map(|(_, pair)| *pair)
-                        .collect();
-                    let (a, b) = variances(&rest);
-                    (sums.0 - own.0 + a) / (sums.1 - own.1 + b)
-                })
-                .collect();
+            let left = without_one(pairs, *own);
+            let without: Vec<f64> = left.map(|(a, b)| (sums.0 - own.0 + a) / (sums.1 - own.1 + b)).collect();
             let middle = mean(&without)?;
             for value in without {
                 let influence = (n - 1.0) * (middle - value) / n;
@@ -103,13 +92,9 @@ impl Bootstrap {
             }
         }
         let acceleration = if squares > 0.0 { cubes / (6.0 * squares * libm::sqrt(squares)) } else { 0.0 };
-        let end = |p: f64| {
+        let mut end = |p: f64| {
             let z = bias + normal_quantile(p);
-            let level = normal_cdf(bias + z / (1.0 - acceleration * z));
-            // Between order statistics, but infinity minus infinity is no number.
-            let position = level * (RESAMPLES - 1) as f64;
-            let high = resamples.get(libm::ceil(position) as usize).copied().unwrap_or(f64::INFINITY);
-            if high.is_finite() { quantile(&resamples, level) } else { Some(high) }
+            quantile_unsorted(&mut resamples, normal_cdf(bias + z / (1.0 - acceleration * z)))
         };
         Some((end(0.025)?, end(0.975)?))
     }
@@ -147,6 +132,47 @@ impl Bootstrap {
         let ratio = |(ours, theirs): (f64, f64)| if theirs > 0.0 { ours / theirs } else { f64::INFINITY };
         ours.into_iter().zip(theirs).map(ratio).collect()
     }
+}
+
+/// The quantile of values in any order, as [`super::quantile`] defines it; infinite where its upper neighbour is. None for p
+/// outside [0, 1].
+fn quantile_unsorted(values: &mut [f64], p: f64) -> Option<f64> {
+    if !(0.0..=1.0).contains(&p) {
+        return None;
+    }
+    let position = values.len().checked_sub(1)? as f64 * p;
+    let mut at = |rank: f64| *values.select_nth_unstable_by(rank as usize, f64::total_cmp).1;
+    let below = libm::floor(position);
+    let (low, high) = (at(below), at(libm::ceil(position)));
+    // Infinity minus infinity is no number.
+    Some(if high.is_finite() { low + (high - low) * (position - below) } else { high })
+}
+
+/// The two variances of pairs without each of them in turn, given those of all.
+fn without_one(pairs: &[(f64, f64)], all: (f64, f64)) -> impl Iterator<Item = (f64, f64)> {
+    /// Below this share of the variance of all, rounding would be seen.
+    const SMALL: f64 = 1e-6;
+    let rest = pairs.len() as f64 - 1.0;
+    let middle = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let (a_mean, b_mean) = (middle(|pair| pair.0), middle(|pair| pair.1));
+    let sums = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((0.0, 0.0), |(sum, squares), value| (sum + value, squares + value * value))
+    };
+    let a_sums = sums(&mut pairs.iter().map(|(a, _)| a - a_mean));
+    let b_sums = sums(&mut pairs.iter().map(|(_, b)| b - b_mean));
+    let left = move |(sum, squares): (f64, f64), value: f64| {
+        let (sum, squares) = (sum - value, squares - value * value);
+        (squares - sum * sum / rest) / (rest - 1.0)
+    };
+    pairs.iter().enumerate().map(move |(at, (a, b))| {
+        let (ours, theirs) = (left(a_sums, a - a_mean), left(b_sums, b - b_mean));
+        if ours >= SMALL * all.0 && theirs >= SMALL * all.1 {
+            return (ours, theirs);
+        }
+        let mut rest = pairs.to_vec();
+        rest.remove(at);
+        variances(&rest)
+    })
 }
 
 /// Sums and sums of squares of both values over some resamples from a given one.

@@ -1,6 +1,6 @@
 //! How far apart the class probabilities are that runs predict.
 
-use super::mean;
+use super::{mean, spread_pairs};
 
 /// The divergence of Lin 1991, eq. 4.1 with equal weights (Jensen-Shannon), between the class distributions of two runs,
 /// averaged over examples, in nats: 0 where they are the same, ln 2 where no class has a probability in both. Distributions
@@ -19,14 +19,15 @@ pub fn jensen_shannon(p: &[f64], q: &[f64], classes: usize) -> Option<f64> {
     mean(&rows.map(of_row).collect::<Vec<f64>>())
 }
 
-/// The mean of [`jensen_shannon`] over all pairs of runs, independent of the runs' order. None with fewer than two runs, or
-/// where any pair has none. Takes a time of the order of runs²: the entropies of the pairs' mixtures do not come out of
-/// sums over runs.
+/// The mean of [`jensen_shannon`] over pairs of runs: all of them, or, where they are more than `most`, those of
+/// [`spread_pairs`]. None with fewer than two runs, or where any pair has none. Takes a time of the order of the number of
+/// pairs: the entropies of the pairs' mixtures do not come out of sums over runs.
 #[must_use]
-pub fn mean_jensen_shannon(runs: &[impl AsRef<[f64]>], classes: usize) -> Option<f64> {
-    let pairs = runs.iter().enumerate().flat_map(|(at, p)| runs.iter().take(at).map(move |q| (p, q)));
-    let mut all: Vec<f64> =
-        pairs.map(|(p, q)| jensen_shannon(p.as_ref(), q.as_ref(), classes)).collect::<Option<_>>()?;
+pub fn mean_jensen_shannon(runs: &[impl AsRef<[f64]>], classes: usize, most: usize) -> Option<f64> {
+    let pairs = spread_pairs(runs.len(), most).into_iter();
+    let of_pair =
+        |(a, b): (usize, usize)| jensen_shannon(runs.get(a)?.as_ref(), runs.get(b)?.as_ref(), classes);
+    let mut all: Vec<f64> = pairs.map(of_pair).collect::<Option<_>>()?;
     all.sort_unstable_by(f64::total_cmp);
     mean(&all)
 }

@@ -184,7 +184,7 @@ fn a_divergence_keeps_its_digits_near_zero_and_its_bounds_at_infinity() {
 fn the_mean_divergence_is_that_of_all_pairs_in_any_order() {
     let mut runs: Vec<Vec<f64>> =
         [0.1, 0.35, 0.5, 0.92].map(|p: f64| [p, 1.0 - p, 0.3, 0.7].map(libm::log).to_vec()).to_vec();
-    let found = mean_jensen_shannon(&runs, 2).expect("a value");
+    let found = mean_jensen_shannon(&runs, 2, 100).expect("a value");
     let mut pairs = Sample::default();
     for p in 0..runs.len() {
         (0..p).for_each(|q| pairs.push(jensen_shannon(&runs[p], &runs[q], 2).expect("a value")));
@@ -192,8 +192,57 @@ fn the_mean_divergence_is_that_of_all_pairs_in_any_order() {
     near(found, pairs.summary().expect("a summary").mean, 1e-15);
     runs.swap(0, 2);
     runs.reverse();
-    assert_eq!(mean_jensen_shannon(&runs, 2), Some(found));
-    assert_eq!(mean_jensen_shannon(&runs[..1], 2), None);
+    assert_eq!(mean_jensen_shannon(&runs, 2, 100), Some(found));
+    assert_eq!(mean_jensen_shannon(&runs[..1], 2, 100), None);
+    // Of four runs, at most four pairs: each run with the next.
+    let next = |at: usize| jensen_shannon(&runs[at], &runs[(at + 1) % 4], 2).expect("a value");
+    let some = (0..4).map(next).collect::<Sample>().summary().expect("a summary").mean;
+    assert_eq!(mean_jensen_shannon(&runs, 2, 4), Some(some));
     runs.push(vec![0.0; 6]);
-    assert_eq!(mean_jensen_shannon(&runs, 2), None);
+    assert_eq!(mean_jensen_shannon(&runs, 2, 100), None);
+}
+
+#[test]
+fn pairs_are_all_or_as_many_for_each_run() {
+    assert_eq!(spread_pairs(3, 3), [(0, 1), (0, 2), (1, 2)]);
+    assert_eq!(spread_pairs(1, 3), []);
+    for (runs, most) in [(7, 6), (50, 64), (100, 1024), (64, 2015)] {
+        let pairs = spread_pairs(runs, most);
+        let mut different = pairs.iter().map(|(a, b)| (a.min(b), a.max(b))).collect::<Vec<_>>();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), pairs.len(), "{runs} {most}");
+        assert!(pairs.len() <= most.max(runs), "{runs} {most}");
+        for run in 0..runs {
+            let with = pairs.iter().filter(|(a, b)| *a == run || *b == run).count();
+            assert_eq!(with, 2 * pairs.len() / runs, "{run} of {runs}");
+        }
+    }
+}
+
+#[test]
+fn distances_between_runs_are_means_over_pairs_of_them() {
+    let runs: Vec<Vec<f64>> = (0..5).map(|number| row_by_row(&random(12, 20, 70 + number))).collect();
+    let runs: Vec<Representation<'_>> = runs.iter().map(|run| of(run, 12)).collect();
+    let found = RepresentationDistances::between(&runs, 10).expect("distances");
+    let over_pairs = |of_pair: &dyn Fn(&Representation<'_>, &Representation<'_>) -> f64| {
+        let pairs = spread_pairs(5, 10);
+        assert_eq!(pairs.len(), 10);
+        pairs
+            .iter()
+            .map(|(a, b)| of_pair(&runs[*a], &runs[*b]))
+            .collect::<Sample>()
+            .summary()
+            .expect("some")
+            .mean
+    };
+    near(found.cka, over_pairs(&|a, b| 1.0 - linear_cka(a, b).expect("a value")), 1e-12);
+    near(found.svcca, over_pairs(&|a, b| 1.0 - svcca(a, b).expect("a value")), 1e-12);
+    near(found.procrustes, over_pairs(&|a, b| procrustes_distance(a, b).expect("a value")), 1e-12);
+    assert_eq!(RepresentationDistances::between(&runs[..1], 10), None);
+    let same = [runs[0], runs[0], runs[0]];
+    let none = RepresentationDistances::between(&same, 10).expect("distances");
+    [none.cka, none.svcca, none.procrustes].iter().for_each(|distance| near(*distance, 0.0, 1e-9));
+    let collapsed = [0.5; 24];
+    assert_eq!(RepresentationDistances::between(&[runs[0], of(&collapsed, 12)], 10), None);
 }

@@ -15,10 +15,13 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Rows that are worth a segment whatever the time.
 const ROWS: usize = 65_536;
+/// And bytes.
+const BYTES: usize = 64 << 20;
 
 #[derive(Default)]
 struct Buffer {
     batches: Vec<RecordBatch>,
+    bytes: usize,
     rows: Vec<(u64, Status)>,
     due: Option<Instant>,
     segments: u32,
@@ -38,7 +41,9 @@ pub(super) struct Buffers {
 impl Buffers {
     pub fn push(&mut self, sweep: &SweepId, batch: RecordBatch) {
         if batch.num_rows() > 0 {
-            self.sweeps.entry(sweep.clone()).or_default().batches.push(batch);
+            let buffer = self.sweeps.entry(sweep.clone()).or_default();
+            buffer.bytes += batch.get_array_memory_size();
+            buffer.batches.push(batch);
         }
     }
 
@@ -100,10 +105,13 @@ impl Buffers {
         let at = Instant::now();
         let is_due = |buffer: &Buffer| {
             !buffer.rows.is_empty()
-                && (now || buffer.rows.len() >= ROWS || buffer.due.is_some_and(|due| due <= at))
+                && (now
+                    || buffer.rows.len() >= ROWS
+                    || buffer.bytes >= BYTES
+                    || buffer.due.is_some_and(|due| due <= at))
         };
         let (sweep, buffer) = self.sweeps.iter_mut().find(|(_, buffer)| is_due(buffer))?;
-        buffer.due = None;
+        (buffer.due, buffer.bytes) = (None, 0);
         buffer.segments += 1;
         let mut rows = std::mem::take(&mut buffer.rows);
         rows.sort_unstable_by_key(|(trial, _)| *trial);

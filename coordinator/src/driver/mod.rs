@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use evenkeel_common::failure::FailureKind;
 use evenkeel_common::id::SweepId;
-use evenkeel_common::results::{self, ExecutionRecord, Measures, Status, TrialOutcome, TrialRecord};
+use evenkeel_common::results::{
+    self, ExecutionRecord, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
+};
 use evenkeel_common::runtime::now_ms;
 use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, watch};
@@ -313,7 +315,7 @@ impl Driver {
                 measures: Measures::default(),
                 distances: None,
                 curve: Vec::new(),
-                predictions: None,
+                outputs: TestOutputs::default(),
             },
             execution: ExecutionRecord {
                 attempt: attempts,

@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float64Type, Int32Type, SchemaRef, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, SchemaRef, UInt32Type, UInt64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -17,6 +17,8 @@ use super::{ExportError, Format};
 
 /// Rows of a row group.
 const ROW_GROUP: usize = 64 * 1024;
+/// Encoded bytes of a row group, about.
+const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// A name in waiting: `.NAME.partial` until it is renamed; removed if that never comes.
 struct Partial {
@@ -158,7 +160,12 @@ impl Writer {
     fn write(&mut self, batch: &RecordBatch, name: &Partial) -> Result<(), ExportError> {
         match self {
             Self::Parquet(writer) => {
-                writer.write(batch).map_err(|source| ExportError::Parquet { path: name.name.clone(), source })
+                let written = writer.write(batch);
+                // Rows with long lists make a row group before there are many of them.
+                let full = writer.in_progress_size() >= ROW_GROUP_BYTES;
+                written
+                    .and_then(|()| if full { writer.flush() } else { Ok(()) })
+                    .map_err(|source| ExportError::Parquet { path: name.name.clone(), source })
             }
             Self::Csv(writer) => write_csv(writer, batch, name),
             Self::Jsonl(writer) => write_jsonl(writer, batch, name),
@@ -223,6 +230,7 @@ fn json(column: &dyn Array, row: usize) -> Option<serde_json::Value> {
         DataType::UInt64 => column.as_primitive_opt::<UInt64Type>()?.value(row).into(),
         DataType::UInt32 => column.as_primitive_opt::<UInt32Type>()?.value(row).into(),
         DataType::Float64 => column.as_primitive_opt::<Float64Type>()?.value(row).into(),
+        DataType::Float32 => f64::from(column.as_primitive_opt::<Float32Type>()?.value(row)).into(),
         DataType::Utf8 => column.as_string_opt::<i32>()?.value(row).into(),
         DataType::Dictionary(..) => {
             let words = column.as_dictionary_opt::<Int32Type>()?;

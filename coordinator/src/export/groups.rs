@@ -5,10 +5,11 @@ use std::sync::Arc;
 use evenkeel_common::grid::{Coordinates, Grid};
 use evenkeel_common::results::{Measures, Status, TrialOutcome};
 use evenkeel_common::stats::{
-    Agreement, Bootstrap, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, Votes, brown_forsythe,
+    Bootstrap, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, brown_forsythe,
 };
 use evenkeel_common::theory::{FullConstants, full_bound, rate_constant};
 
+use super::outputs::{Outputs, Parting};
 use super::points::{DatasetPoint, Place, Points, StrategyPoint};
 use super::tables::Tables;
 use super::tally::Tally;
@@ -19,6 +20,9 @@ use super::{ExportError, measured};
 const MOST_HELD: u64 = 4 << 20;
 /// Most pairs of strategy and baseline points on one dataset and model.
 const MOST_PAIRS: u64 = 1 << 20;
+
+/// Numbers of runs whose best score is told.
+pub(super) const EXPECTED_MAX: [u32; 4] = [2, 5, 10, 20];
 
 /// A seed's numbers, as far as pairs need them.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +83,10 @@ pub(super) struct Group {
     /// Means over seeds.
     pub flip_rate: Option<f64>,
     pub weight_distance: Option<f64>,
-    /// Whether the seeds predict the same, where predictions are kept.
-    pub agreement: Option<Agreement>,
+    /// How far the seeds part in their outputs, where these are kept.
+    pub parting: Parting,
+    /// The expected greatest score of as many runs as [`EXPECTED_MAX`] says; none of more than there are.
+    pub expected_max: [Option<f64>; EXPECTED_MAX.len()],
     /// What the bound needs to know of the training set.
     pub dual: Option<Dual>,
     /// C of the first term of the bound.
@@ -108,7 +114,7 @@ struct Open {
     samples: [Sample; 5],
     /// L, β, μ, and the bound they give.
     constants: [Sample; 4],
-    votes: Votes,
+    outputs: Outputs,
 }
 
 impl Open {
@@ -130,13 +136,19 @@ impl Open {
             loo_max: None,
             flip_rate: None,
             weight_distance: None,
-            agreement: None,
+            parting: Parting::default(),
+            expected_max: [None; EXPECTED_MAX.len()],
             dual: None,
             rate_constant: None,
             full: None,
             seeds: Vec::new(),
         };
-        Self { group, samples: Default::default(), constants: Default::default(), votes: Votes::default() }
+        Self {
+            group,
+            samples: Default::default(),
+            constants: Default::default(),
+            outputs: Outputs::default(),
+        }
     }
 
     fn push(&mut self, at: &Coordinates, outcome: &TrialOutcome) {
@@ -174,9 +186,7 @@ impl Open {
             let values = [of.lipschitz, of.smoothness, of.curvature, bound];
             self.constants.iter_mut().zip(values).for_each(|(sample, value)| sample.push(value));
         }
-        if let Some(predictions) = &outcome.predictions {
-            self.votes.push(predictions);
-        }
+        self.outputs.push(&outcome.outputs);
         group.loo_max = m.loo_max.into_iter().chain(group.loo_max).reduce(f64::max);
         group.dual = Dual::of(m).or(group.dual);
         let residuals = outcome.curve.iter().map(|point| (point.step, point.direction_residual));
@@ -186,13 +196,16 @@ impl Open {
     }
 
     fn close(self) -> Group {
+        let scores = &self.samples[0];
+        let expected_max =
+            EXPECTED_MAX.map(|k| scores.expected_max(k).filter(|_| u64::from(k) <= scores.count()));
+        let parting = self.outputs.close(self.group.dataset.shape.2);
         let [score, loo, margin, flips, distance] = self.samples.map(|sample| sample.summary());
         let mean = |numbers: Option<Numbers>| numbers.map(|numbers| numbers.mean);
         let (flip_rate, weight_distance) = (mean(flips), mean(distance));
-        let agreement = self.votes.agreement();
         let [lipschitz, smoothness, curvature, bound] = self.constants.map(|sample| mean(sample.summary()));
         let full = bound.map(|bound| FullTheory { lipschitz, smoothness, curvature, bound });
-        Group { full, score, loo, margin, flip_rate, weight_distance, agreement, ..self.group }
+        Group { full, score, loo, margin, flip_rate, weight_distance, parting, expected_max, ..self.group }
     }
 }
 

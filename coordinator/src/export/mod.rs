@@ -8,10 +8,12 @@
 //! |---|---|
 //! | `file` | one table in Parquet, CSV or JSON Lines, under a temporary name |
 //! | `rows` | columns that are filled row by row |
+//! | `outputs` | how far the seeds of a group part in predictions and representations |
 //! | `points` | names and canonical forms of dataset and strategy points, each resolved once |
 //! | `tables` | what each table holds |
 //! | `groups` | groups, and pairs of strategy and baseline |
 //! | `theory` | the bound of a group |
+//! | `thin` | samples of what there is too much of to keep |
 //! | `tally` | what the summary and the report need, in bounded memory |
 //! | `summary` | what is said at the end |
 //! | `ranks` | strategies ranked over datasets |
@@ -19,6 +21,7 @@
 
 mod file;
 mod groups;
+mod outputs;
 mod points;
 mod ranks;
 mod rows;
@@ -27,6 +30,7 @@ mod summary;
 mod tables;
 mod tally;
 mod theory;
+mod thin;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -35,24 +39,28 @@ use arrow::error::ArrowError;
 use evenkeel_common::grid::Grid;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::results::{Status, TrialRecord};
-use evenkeel_common::trial::trial_id;
+use evenkeel_common::trial::TrialIds;
 use parquet::errors::ParquetError;
 
 use crate::report::Figure;
 use file::{TableFile, TextFile};
 use groups::{Group, Groups};
+pub use outputs::PartingSummary;
 use points::Points;
 pub use ranks::{MeanRank, Ranks};
 pub use slopes::{HeadsSlope, Slope};
 pub use summary::{Failure, LineSummary, Summary};
 use tables::Tables;
 use tally::Tally;
-pub use tally::{Alike, Block, Curve, CurveAt, GroupPoint, PlotLine, Plots, Thinned};
+pub use tally::{Alike, Block, Curve, CurveAt, GroupPoint, PlotLine, Plots};
+pub use thin::Thinned;
 
 /// Folder of the pictures.
 pub const FIGURES: &str = "figures";
 /// Rows that are turned into columns together. Fixed, so that files do not depend on the size of windows.
 const BATCH_ROWS: usize = 8192;
+/// Values that are turned into columns together, in bytes.
+const BATCH_BYTES: usize = 32 << 20;
 
 /// Format of the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,7 +171,10 @@ pub struct Exporter {
     tables: Tables,
     groups: Groups,
     tally: Tally,
+    /// A group, and the ids of its trials.
+    ids: Option<(u64, TrialIds)>,
     pending: Vec<TrialRecord>,
+    pending_bytes: usize,
     previous: Option<u64>,
 }
 
@@ -177,13 +188,15 @@ impl Exporter {
         let points = Points::new(&grid);
         Ok(Self {
             dir: dir.to_owned(),
-            tables: Tables::create(dir, format, grid.spec().predictions)?,
+            tables: Tables::create(dir, format, &grid)?,
             groups: Groups::new(&grid, &points),
             tally: Tally::new(&grid, &points),
             points,
             grid,
             sweep: sweep.clone(),
+            ids: None,
             pending: Vec::with_capacity(BATCH_ROWS),
+            pending_bytes: 0,
             previous: None,
         })
     }
@@ -199,8 +212,9 @@ impl Exporter {
                 return Err(ExportError::Order { previous, found });
             }
             self.previous = Some(found);
+            self.pending_bytes += record.outcome.outputs.bytes();
             self.pending.push(record);
-            if self.pending.len() >= BATCH_ROWS {
+            if self.pending.len() >= BATCH_ROWS || self.pending_bytes >= BATCH_BYTES {
                 self.write_pending()?;
             }
         }
@@ -208,15 +222,25 @@ impl Exporter {
     }
 
     fn write_pending(&mut self) -> Result<(), ExportError> {
-        let settings = self.grid.settings();
+        self.pending_bytes = 0;
         for record in self.pending.drain(..) {
             let outcome = &record.outcome;
             let index = outcome.trial_index;
             let out_of_grid = || ExportError::OutOfGrid { index, trials: self.grid.len() };
             let at = self.grid.coordinates(index).ok_or_else(out_of_grid)?;
             let place = self.points.place(&self.grid, &at, index).ok_or_else(out_of_grid)?;
-            let id =
-                trial_id(&place.dataset.json, &place.model.json, &place.strategy.json, place.seed, &settings);
+            let group = index / self.grid.seeds().max(1);
+            let ids = match self.ids.take() {
+                Some((of, ids)) if of == group => ids,
+                _ => TrialIds::new(
+                    &place.dataset.json,
+                    &place.model.json,
+                    &place.strategy.json,
+                    &self.grid.settings(),
+                ),
+            };
+            let id = ids.of(place.seed);
+            self.ids = Some((group, ids));
             self.tables.push(&self.sweep, &id, &place, &record);
             let ended = self.groups.push(&at, &place, outcome);
             if let Some(group) = ended {

@@ -3,7 +3,8 @@
 use evenkeel_common::stats::{friedman, nemenyi_critical_difference};
 use serde::Serialize;
 
-use super::tally::{LineTally, Thinned};
+use super::tally::LineTally;
+use super::thin::Thinned;
 
 /// Datasets that ranks are taken over at most.
 pub(super) const MOST: usize = 20_000;

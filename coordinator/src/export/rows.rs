@@ -1,10 +1,11 @@
 //! Columns that are filled row by row, in the order of their fields.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Builder, ListBuilder, RecordBatch, StringBuilder, StringDictionaryBuilder,
-    TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
+    ArrayRef, DictionaryArray, Float32Builder, Float64Builder, Int32Builder, ListBuilder, RecordBatch,
+    StringArray, StringBuilder, TimestampMillisecondBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -29,41 +30,81 @@ pub(super) enum Kind {
     Time,
     /// A list of whole numbers of 32 bits.
     Smalls,
+    /// A list of floats of 32 bits.
+    Singles,
+}
+
+/// A dictionary in the making. Rows are sorted: mostly, a word is that of the row before.
+#[derive(Default)]
+struct Words {
+    keys: Int32Builder,
+    known: HashMap<String, i32>,
+    /// In the order of their keys.
+    words: Vec<String>,
+    last: i32,
+}
+
+impl Words {
+    fn push(&mut self, word: Option<&str>) {
+        let Some(word) = word else { return self.keys.append_null() };
+        let last = usize::try_from(self.last).ok().and_then(|last| self.words.get(last));
+        if last.is_none_or(|last| last != word) {
+            self.last = match self.known.get(word) {
+                Some(key) => *key,
+                None => {
+                    let key = self.words.len() as i32;
+                    self.known.insert(word.to_owned(), key);
+                    self.words.push(word.to_owned());
+                    key
+                }
+            };
+        }
+        self.keys.append_value(self.last);
+    }
+
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        let Self { mut keys, words, .. } = std::mem::take(self);
+        let words: StringArray = words.into_iter().map(Some).collect();
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys.finish(), Arc::new(words))?))
+    }
 }
 
 enum Cells {
-    Word(StringDictionaryBuilder<Int32Type>),
+    Word(Words),
     Text(StringBuilder),
     Whole(UInt64Builder),
     Small(UInt32Builder),
     Real(Float64Builder),
     Time(TimestampMillisecondBuilder),
     Smalls(ListBuilder<UInt32Builder>),
+    Singles(ListBuilder<Float32Builder>),
 }
 
 impl Cells {
     fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Word => Self::Word(StringDictionaryBuilder::new()),
+            Kind::Word => Self::Word(Words::default()),
             Kind::Text => Self::Text(StringBuilder::new()),
             Kind::Whole => Self::Whole(UInt64Builder::new()),
             Kind::Small => Self::Small(UInt32Builder::new()),
             Kind::Real => Self::Real(Float64Builder::new()),
             Kind::Time => Self::Time(TimestampMillisecondBuilder::new().with_timezone(UTC)),
             Kind::Smalls => Self::Smalls(ListBuilder::new(UInt32Builder::new())),
+            Kind::Singles => Self::Singles(ListBuilder::new(Float32Builder::new())),
         }
     }
 
-    fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Word(cells) => Arc::new(cells.finish()),
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Self::Word(cells) => cells.finish()?,
             Self::Text(cells) => Arc::new(cells.finish()),
             Self::Whole(cells) => Arc::new(cells.finish()),
             Self::Small(cells) => Arc::new(cells.finish()),
             Self::Real(cells) => Arc::new(cells.finish()),
             Self::Time(cells) => Arc::new(cells.finish()),
             Self::Smalls(cells) => Arc::new(cells.finish()),
-        }
+            Self::Singles(cells) => Arc::new(cells.finish()),
+        })
     }
 }
 
@@ -76,6 +117,7 @@ fn data_type(kind: Kind) -> DataType {
         Kind::Real => DataType::Float64,
         Kind::Time => DataType::Timestamp(TimeUnit::Millisecond, Some(UTC.into())),
         Kind::Smalls => DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, true))),
+        Kind::Singles => DataType::List(Arc::new(Field::new_list_field(DataType::Float32, true))),
     }
 }
 
@@ -120,7 +162,7 @@ impl Rows {
 
     pub fn text(&mut self, value: Option<&str>) -> &mut Self {
         match self.next() {
-            Some(Cells::Word(cells)) => cells.append_option(value),
+            Some(Cells::Word(cells)) => cells.push(value),
             Some(Cells::Text(cells)) => cells.append_option(value),
             _ => {}
         }
@@ -163,9 +205,20 @@ impl Rows {
         self
     }
 
+    pub fn singles(&mut self, values: Option<&[f32]>) -> &mut Self {
+        if let Some(Cells::Singles(cells)) = self.next() {
+            if let Some(values) = values {
+                cells.values().append_slice(values);
+            }
+            cells.append(values.is_some());
+        }
+        self
+    }
+
     /// The rows as a batch, and none left.
     pub fn batch(&mut self) -> Result<RecordBatch, ArrowError> {
         self.rows = 0;
-        RecordBatch::try_new(self.schema.clone(), self.cells.iter_mut().map(Cells::finish).collect())
+        let columns = self.cells.iter_mut().map(Cells::finish).collect::<Result<_, _>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns)
     }
 }

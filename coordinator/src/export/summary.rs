@@ -10,6 +10,7 @@ use evenkeel_common::stats::{
 use serde::Serialize;
 
 use super::RunInfo;
+use super::outputs::PartingSummary;
 use super::ranks::{self, Ranks};
 use super::slopes::{self, HeadsSlope, Of, Slope};
 use super::tally::{GroupPoint, LineTally, Tally};
@@ -130,6 +131,9 @@ pub struct LineSummary {
     pub bound_slope_margin: Option<Slope>,
     /// Exponent of a trial's mean leave-one-out distance in log log t / log t over its steps t.
     pub slope_rate: Option<Slope>,
+    /// What differs between two seeds in predictions and representations.
+    #[serde(flatten)]
+    pub parting: PartingSummary,
     /// Groups with a theoretical bound and a measured leave-one-out distance.
     pub bounded_groups: u64,
     /// Those of them whose distance is at most the bound.
@@ -302,6 +306,7 @@ fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::S
         slope_margin: slopes::in_margin(line, Of::Measured),
         bound_slope_margin: slopes::in_margin(line, Of::Bound),
         slope_rate: slopes::in_rate(line),
+        parting: line.parting.summary(),
         bounded_groups: line.bounded.groups,
         bound_held: line.bounded.held,
         bound_telling: line.bounded.telling,

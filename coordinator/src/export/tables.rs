@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use evenkeel_common::grid::Grid;
 use evenkeel_common::id::{SweepId, TrialId};
 use evenkeel_common::results::{Measures, TrialRecord};
 use evenkeel_common::stats::Summary as Numbers;
 
-use super::groups::{Group, Pair};
+use super::groups::{EXPECTED_MAX, Group, Pair};
 use super::points::Place;
 use super::rows::{Kind, Rows};
 use super::theory::Theory;
@@ -86,22 +87,35 @@ pub(super) struct Tables {
     execution: Table,
     curves: Table,
     predictions: Option<Table>,
+    representations: Option<Table>,
     stability: Table,
     comparisons: Table,
     theory: Table,
+    /// Whether predictions have probabilities.
+    probabilities: bool,
 }
 
 impl Tables {
-    pub fn create(dir: &Path, format: Format, predictions: bool) -> Result<Self, ExportError> {
+    pub fn create(dir: &Path, format: Format, grid: &Grid) -> Result<Self, ExportError> {
         let table = |stem, rows| Table::create(dir, stem, format, rows);
+        let settings = grid.settings();
+        let predictions = settings.predictions.classes();
+        let probabilities = settings.predictions.probabilities();
+        let representations = settings.representations > 0;
         Ok(Self {
             results: table("results", results())?,
             execution: table("execution", execution())?,
             curves: table("curves", curves())?,
-            predictions: predictions.then(|| table("predictions", self::predictions())).transpose()?,
+            predictions: predictions
+                .then(|| table("predictions", self::predictions(probabilities)))
+                .transpose()?,
+            representations: representations
+                .then(|| table("representations", self::representations()))
+                .transpose()?,
             stability: table("stability", stability())?,
             comparisons: table("comparisons", comparisons())?,
             theory: table("theory", theory())?,
+            probabilities,
         })
     }
 
@@ -114,7 +128,7 @@ impl Tables {
             &mut self.comparisons,
             &mut self.theory,
         ];
-        always.into_iter().chain(self.predictions.as_mut())
+        always.into_iter().chain(self.predictions.as_mut()).chain(self.representations.as_mut())
     }
 
     /// Adds a trial to the tables that have a row for it.
@@ -155,8 +169,16 @@ impl Tables {
                 row.real(Some(value));
             });
         }
-        if let (Some(table), Some(predictions)) = (&mut self.predictions, &outcome.predictions) {
-            table.rows.whole(Some(index)).text(Some(&id)).smalls(Some(predictions));
+        let outputs = &outcome.outputs;
+        if let (Some(table), Some(classes)) = (&mut self.predictions, &outputs.classes) {
+            table.rows.whole(Some(index)).text(Some(&id)).smalls(Some(classes));
+            if self.probabilities {
+                table.rows.singles(outputs.log_probabilities.as_deref());
+            }
+        }
+        if let (Some(table), Some(features)) = (&mut self.representations, &outputs.features) {
+            table.rows.whole(Some(index)).text(Some(&id)).whole(Some(features.examples.into()));
+            table.rows.singles(Some(&features.values));
         }
     }
 
@@ -171,8 +193,15 @@ impl Tables {
         numbers(row, group.score.as_ref());
         numbers(row, group.loo.as_ref());
         row.real(group.loo_max).real(group.flip_rate).real(group.weight_distance);
-        row.real(group.agreement.map(|agreement| agreement.disagreement));
-        row.real(group.agreement.and_then(|agreement| agreement.kappa));
+        let (classes, features) = (group.parting.classes, group.parting.features);
+        row.real(classes.map(|a| a.disagreement)).real(classes.and_then(|a| a.kappa));
+        row.real(group.parting.jensen_shannon);
+        row.real(features.map(|f| f.cka))
+            .real(features.map(|f| f.svcca))
+            .real(features.map(|f| f.procrustes));
+        group.expected_max.into_iter().for_each(|best| {
+            row.real(best);
+        });
     }
 
     /// Adds a strategy point against a baseline point.
@@ -230,8 +259,9 @@ impl Tables {
 
     /// Gives the files their names.
     pub fn commit(self) -> Result<(), ExportError> {
-        let Self { results, execution, curves, predictions, stability, comparisons, theory } = self;
-        let all = [results, execution, curves, stability, comparisons, theory].into_iter().chain(predictions);
+        let Self { results, execution, curves, stability, comparisons, theory, .. } = self;
+        let all = [results, execution, curves, stability, comparisons, theory].into_iter();
+        let all = all.chain(self.predictions).chain(self.representations);
         all.map(|table| table.file).try_for_each(TableFile::commit)
     }
 }
@@ -324,8 +354,14 @@ fn curves() -> Rows {
     Rows::new(fields)
 }
 
-fn predictions() -> Rows {
-    Rows::new([("trial_index", Kind::Whole), ("trial_id", Kind::Text), ("predictions", Kind::Smalls)])
+fn predictions(probabilities: bool) -> Rows {
+    let fields = [("trial_index", Kind::Whole), ("trial_id", Kind::Text), ("predictions", Kind::Smalls)];
+    Rows::new(fields.into_iter().chain(probabilities.then_some(("log_probabilities", Kind::Singles))))
+}
+
+fn representations() -> Rows {
+    use Kind::{Singles, Small, Text, Whole};
+    Rows::new([("trial_index", Whole), ("trial_id", Text), ("examples", Small), ("values", Singles)])
 }
 
 fn stability() -> Rows {
@@ -346,6 +382,8 @@ fn stability() -> Rows {
         fields.extend(STATISTICS.map(|statistic| (format!("{quantity}_{statistic}"), kind(statistic))));
     }
     fields.extend(reals(["loo_max", "loo_flip_rate", "weight_distance", "disagreement", "fleiss_kappa"]));
+    fields.extend(reals(["jensen_shannon", "cka_distance", "svcca_distance", "procrustes_distance"]));
+    fields.extend(EXPECTED_MAX.map(|k| (format!("score_expected_max_{k}"), Real)));
     Rows::new(fields)
 }
 

@@ -9,9 +9,11 @@ use evenkeel_common::stats::{FailedRuns, Pairs, Sample};
 
 use super::groups::{Group, Pair};
 use super::measured;
+use super::outputs::PartingMeans;
 use super::points::{Lines, Points, number};
 use super::ranks::{self, Row};
 use super::theory::Theory;
+use super::thin::Thinned;
 
 /// Groups of a line that plots and slopes see at most.
 const GROUPS: usize = 20_000;
@@ -29,64 +31,6 @@ const BLOCKS: usize = 40;
 const SEEDS: u64 = 1_000;
 /// Distinct errors that are kept.
 const ERRORS: usize = 200;
-
-/// A sample of at most some thousand items, chosen by a hash of their number: the same ones in every run, and
-/// none of the grid's axes is favoured, as taking every k-th would.
-#[derive(Clone, Debug)]
-pub struct Thinned<T> {
-    items: Vec<(u64, T)>,
-    most: usize,
-    /// An item is kept when so many leading bits of its hash are zero.
-    bits: u32,
-    seen: u64,
-}
-
-impl<T> Thinned<T> {
-    fn new(most: usize) -> Self {
-        Self { items: Vec::new(), most, bits: 0, seen: 0 }
-    }
-
-    /// Offers the item of a number; it is made only when it is kept.
-    fn offer(&mut self, number: u64, item: impl FnOnce() -> T) {
-        self.seen += 1;
-        let hash = mix(number);
-        if hash.leading_zeros() < self.bits {
-            return;
-        }
-        self.items.push((hash, item()));
-        while self.items.len() > self.most && self.bits < 64 {
-            self.bits += 1;
-            let bits = self.bits;
-            self.items.retain(|(hash, _)| hash.leading_zeros() >= bits);
-        }
-    }
-
-    /// The items kept.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.items.iter().map(|(_, item)| item)
-    }
-
-    /// The items kept, in an order that depends on their numbers alone.
-    pub fn in_order(&self) -> impl Iterator<Item = &T> {
-        let mut order: Vec<&(u64, T)> = self.items.iter().collect();
-        order.sort_by_key(|(hash, _)| *hash);
-        order.into_iter().map(|(_, item)| item)
-    }
-
-    /// How many were kept, of how many.
-    #[must_use]
-    pub fn share(&self) -> (u64, u64) {
-        (self.items.len() as u64, self.seen)
-    }
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea & Flood, *Fast splittable pseudorandom number generators*, 2014).
-fn mix(number: u64) -> u64 {
-    let z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
 
 /// A group as plots see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -197,6 +141,8 @@ pub(super) struct LineTally {
     /// Runs whose curvature is known, and those of them where it is negative in some direction.
     pub curved: u64,
     pub not_convex: u64,
+    /// How far seeds part in their outputs, over groups.
+    pub parting: PartingMeans,
     /// Bounds beside what was measured.
     pub bounded: Bounded,
     /// The same with the share of support vectors.
@@ -232,7 +178,7 @@ pub(super) struct Mean {
 }
 
 impl Mean {
-    fn push(&mut self, value: Option<f64>) {
+    pub fn push(&mut self, value: Option<f64>) {
         if let Some(value) = value.filter(|value| value.is_finite()) {
             self.count += 1;
             self.mean += (value - self.mean) / self.count as f64;
@@ -326,6 +272,7 @@ impl Tally {
             runs: Thinned::new(RUNS),
             curved: 0,
             not_convex: 0,
+            parting: PartingMeans::default(),
             bounded: Bounded::default(),
             support_bounded: Bounded::default(),
             unbounded: BTreeMap::new(),
@@ -398,6 +345,7 @@ impl Tally {
     pub fn end_group(&mut self, group: &Group) {
         self.groups += 1;
         let Some(line) = self.line(group.at.strategy, group.at.strategy_point) else { return };
+        line.parting.push(&group.parting);
         let score_sd = group.score.as_ref().and_then(|numbers| numbers.sd);
         if let (Some(sd), Some(numbers)) = (score_sd, &group.score) {
             let degrees = numbers.count.saturating_sub(1);

@@ -3,10 +3,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{Float32Type, Float64Type, Int32Type, UInt32Type, UInt64Type};
 use evenkeel_common::id::{ContentHash, SweepId};
-use evenkeel_common::results::{CurvePoint, ExecutionRecord, Measures, TrialOutcome};
+use evenkeel_common::results::{CurvePoint, ExecutionRecord, Features, Measures, TestOutputs, TrialOutcome};
 use evenkeel_common::spec::Spec;
+use evenkeel_common::stats::{Representation, RepresentationDistances, Sample, jensen_shannon};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
@@ -22,7 +23,7 @@ strategies:
   - {name: mhloss, setting: head, steps: 100, learning_rate: 0.5, mhloss: {heads: [5, 50]}}
 seeds: 4
 stability: {leave_one_out: 5}
-predictions: true
+predictions: probabilities
 ";
 
 /// A number in [0, 1) that depends on its arguments alone.
@@ -74,7 +75,11 @@ pub(crate) fn record(grid: &Grid, index: u64) -> TrialRecord {
             },
             distances: None,
             curve: if done { checkpoints.iter().map(|step| point(*step)).collect() } else { Vec::new() },
-            predictions: done.then(|| vec![0, 1, index as u32]),
+            outputs: TestOutputs {
+                classes: done.then(|| vec![0, 1, index as u32]),
+                log_probabilities: done.then(|| vec![-0.5, f32::NEG_INFINITY, 0.0]),
+                features: None,
+            },
         },
         execution: ExecutionRecord {
             attempt: 1,
@@ -163,6 +168,8 @@ fn records_can_be_read_back_from_the_results_as_they_were() {
     assert!(reals(&curves, "direction_residual").iter().all(Option::is_none), "NaN is written as null");
     let predictions = table(dir.path(), "predictions.parquet");
     assert_eq!(predictions.num_rows() as u64, summary.completed);
+    let logs = predictions.column_by_name("log_probabilities").expect("column").as_list::<i32>().value(0);
+    assert_eq!(logs.as_primitive::<Float32Type>().values()[..], [-0.5, f32::NEG_INFINITY, 0.0]);
     assert_eq!(table(dir.path(), "execution.parquet").num_rows() as u64, grid.len());
     let json: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(dir.path().join("summary.json")).expect("read"))
@@ -194,6 +201,70 @@ fn a_group_has_the_statistics_of_its_completed_trials() {
         };
         let judged = outcomes.iter().filter(|o| o.status != Status::Failed).count();
         assert_eq!(*rate, (judged > 0).then(|| outcomes.iter().filter(bad).count() as f64 / judged as f64));
+    }
+}
+
+const OUTPUTS: &str = "
+apiVersion: evenkeel/v1
+name: outputs
+datasets: [{synthetic: {generator: xor, samples: 50, features: 4, test_samples: 6, instances: 2}}]
+models: [{encoder: mlp, layers: 1, hidden: 3}]
+strategies: [{name: full, setting: full, epochs: 1, learning_rate: 0.001}]
+seeds: 3
+stability: {representations: 5}
+predictions: probabilities
+";
+
+#[test]
+fn seeds_are_compared_in_what_they_predict_and_how_they_represent() {
+    let dir = tempfile::tempdir().expect("dir");
+    let grid = grid(OUTPUTS);
+    let logs = |index: u64| -> Vec<f64> {
+        (0..6).flat_map(|at| [draw(index, at), 1.0 - draw(index, at)]).map(f64::ln).collect()
+    };
+    let features = |index: u64| -> Vec<f32> { (0..15).map(|at| draw(index, 50 + at) as f32).collect() };
+    let record = |index: u64| {
+        let mut record = record(&grid, index);
+        let log_probabilities = logs(index).into_iter().map(|log| log as f32).collect();
+        record.outcome.status = Status::Completed;
+        record.outcome.outputs = TestOutputs {
+            classes: Some(vec![0, 1, 0, 1, 0, u32::from(index % 3 == 0)]),
+            log_probabilities: Some(log_probabilities),
+            features: Some(Features { examples: 5, values: features(index) }),
+        };
+        record
+    };
+    let mut exporter = Exporter::create(dir.path(), grid.clone(), &sweep(), Format::Parquet).expect("create");
+    exporter.push((0..6).map(record).collect()).expect("push");
+    exporter.finish(&RunInfo::default()).expect("finish");
+
+    let representations = table(dir.path(), "representations.parquet");
+    assert_eq!(representations.num_rows(), 6);
+    let values = representations.column_by_name("values").expect("column").as_list::<i32>().value(4);
+    assert_eq!(values.as_primitive::<Float32Type>().values()[..], features(4));
+
+    let stability = table(dir.path(), "stability.parquet");
+    let column = |name: &str| reals(&stability, name).into_iter().map(|v| v.expect(name)).collect::<Vec<_>>();
+    for group in 0..2u64 {
+        let at = group as usize;
+        // One of three seeds answers otherwise on one of six examples.
+        assert!((column("disagreement")[at] - 2.0 / 3.0 / 6.0).abs() < 1e-12);
+        let seeds = [0, 1, 2].map(|seed| 3 * group + seed);
+        let pairs = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (seeds[a], seeds[b]));
+        let divergences = pairs.map(|(a, b)| jensen_shannon(&logs(a), &logs(b), 2).expect("a value"));
+        let expected = divergences.iter().sum::<f64>() / 3.0;
+        assert!((column("jensen_shannon")[at] / expected - 1.0).abs() < 1e-5, "in f32");
+        let doubles = seeds.map(|seed| features(seed).into_iter().map(f64::from).collect::<Vec<_>>());
+        let runs = doubles.each_ref().map(|values| Representation::new(values, 5, 3).expect("finite"));
+        let expected = RepresentationDistances::between(&runs, 3).expect("distances");
+        let found = ["cka_distance", "svcca_distance", "procrustes_distance"].map(|name| column(name)[at]);
+        assert_eq!(found, [expected.cka, expected.svcca, expected.procrustes]);
+        let scores = seeds.map(|seed| record(seed).outcome.measures.score.expect("a score"));
+        assert_eq!(
+            Some(column("score_expected_max_2")[at]),
+            scores.into_iter().collect::<Sample>().expected_max(2)
+        );
+        assert_eq!(reals(&stability, "score_expected_max_5")[at], None, "there are three seeds");
     }
 }
 

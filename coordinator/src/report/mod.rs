@@ -5,6 +5,7 @@
 
 mod chart;
 mod figures;
+mod outputs;
 mod page;
 mod plots;
 mod table;

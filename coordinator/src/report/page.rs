@@ -45,6 +45,7 @@ pub(crate) fn page(
     section(&mut html, "Findings");
     list(&mut html, findings(summary).iter());
     strategies(&mut html, summary);
+    super::outputs::section(&mut html, summary);
     super::theory::section(&mut html, summary);
     if !drawn.is_empty() {
         section(&mut html, "Pictures");

@@ -92,6 +92,7 @@ pub(super) fn findings(summary: &Summary) -> Vec<String> {
     for line in &summary.strategies {
         found.extend(against_baseline(line, &summary.baseline));
     }
+    found.extend(super::outputs::finding(summary));
     found.extend(summary.strategies.iter().filter_map(above_bound));
     found.extend(summary.strategies.iter().filter_map(not_convex));
     found.extend(laws(summary).into_iter().filter(|law| law.parts).map(|law| law.text));

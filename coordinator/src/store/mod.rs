@@ -15,7 +15,7 @@ mod segment;
 mod sweeps;
 mod writer;
 
-pub use segment::{SegmentTrials, read_records, read_trials, to_parquet};
+pub use segment::{Contents, read_contents, read_records, to_parquet};
 pub use sweeps::{
     LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path, segment_path,
 };

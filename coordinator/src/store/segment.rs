@@ -15,8 +15,14 @@ use super::{Store, StoreError};
 
 const FORMAT_KEY: &str = "evenkeel.format_version";
 
-/// The trials of a segment and how each ended.
-pub type SegmentTrials = Vec<(u64, Status)>;
+/// What a segment holds.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// Its trials and how each ended.
+    pub trials: Vec<(u64, Status)>,
+    /// Its values, those of lists one by one.
+    pub values: u64,
+}
 
 /// The bytes of a segment.
 ///
@@ -35,17 +41,18 @@ pub fn to_parquet(batch: &RecordBatch) -> Result<Bytes, parquet::errors::Parquet
     Ok(bytes.into())
 }
 
-/// Reads only which trials a segment holds and how they ended.
+/// Reads only which trials a segment holds, how they ended, and how much there is of them.
 ///
 /// # Errors
 /// When it cannot be read or is damaged.
-pub async fn read_trials(store: &Store, path: &str) -> Result<SegmentTrials, StoreError> {
+pub async fn read_contents(store: &Store, path: &str) -> Result<Contents, StoreError> {
     let bytes = store.read(path).await?;
+    let (batches, values) = open(path, bytes, Some(&["trial_index", "status"]))?;
     let mut trials = Vec::new();
-    for batch in open(path, bytes, Some(&["trial_index", "status"]))? {
+    for batch in batches {
         trials.extend(results::trials_of(&batch?).map_err(|error| corrupt(path, &error))?);
     }
-    Ok(trials)
+    Ok(Contents { trials, values })
 }
 
 /// Reads all records of a segment.
@@ -55,17 +62,20 @@ pub async fn read_trials(store: &Store, path: &str) -> Result<SegmentTrials, Sto
 pub async fn read_records(store: &Store, path: &str) -> Result<Vec<TrialRecord>, StoreError> {
     let bytes = store.read(path).await?;
     let mut records = Vec::new();
-    for batch in open(path, bytes, None)? {
+    for batch in open(path, bytes, None)?.0 {
         records.extend(results::decode(&batch?).map_err(|error| corrupt(path, &error))?);
     }
     Ok(records)
 }
 
+type Opened<B> = Result<(B, u64), StoreError>;
+
+/// Some columns of a segment (or all), and the number of values of all of them.
 fn open(
     path: &str,
     bytes: Bytes,
     columns: Option<&[&str]>,
-) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
+) -> Opened<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| corrupt(path, &error))?;
     let metadata: HashMap<&str, &str> = builder
         .metadata()
@@ -84,6 +94,8 @@ fn open(
             &format!("found format version {found}, this program knows up to {known}"),
         ));
     }
+    let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let values = chunks.map(|chunk| u64::try_from(chunk.num_values()).unwrap_or(0)).sum();
     let builder = match columns {
         Some(columns) => {
             let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
@@ -93,7 +105,7 @@ fn open(
     };
     let reader = builder.with_batch_size(16_384).build().map_err(|error| corrupt(path, &error))?;
     let path = path.to_owned();
-    Ok(reader.map(move |batch| batch.map_err(|error| corrupt(&path, &error))))
+    Ok((reader.map(move |batch| batch.map_err(|error| corrupt(&path, &error))), values))
 }
 
 fn corrupt(path: &str, reason: &dyn std::fmt::Display) -> StoreError {

@@ -10,7 +10,7 @@ use evenkeel_common::results::{Status, TrialRecord};
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 
-use super::segment::{read_records, read_trials};
+use super::segment::{read_contents, read_records};
 use super::{Store, StoreError};
 use crate::core::StatusCounts;
 
@@ -222,7 +222,7 @@ impl Store {
         let mut counts = StatusCounts::default();
         for name in self.segment_names(id).await? {
             let void = retried.as_deref().is_some_and(|retried| name.as_str() < retried);
-            for (trial, status) in read_trials(self, &segment_path(id, &name)).await? {
+            for (trial, status) in read_contents(self, &segment_path(id, &name)).await?.trials {
                 if (void && status == Status::Failed) || !done.insert(trial) {
                     continue;
                 }
@@ -246,18 +246,22 @@ impl Store {
     /// When the store does not give which trials its segments hold.
     pub async fn windows(&self, id: &SweepId) -> Result<Windows, StoreError> {
         let (_, retried) = self.states(id).await?;
-        let mut segments = Vec::new();
+        let (mut segments, mut rows, mut values) = (Vec::new(), 0, 0);
         for name in self.segment_names(id).await? {
             let path = segment_path(id, &name);
-            let trials = read_trials(self, &path).await?;
-            let bounds = (trials.iter().map(|(t, _)| *t).min(), trials.iter().map(|(t, _)| *t).max());
+            let contents = read_contents(self, &path).await?;
+            rows += contents.trials.len() as u64;
+            values += contents.values;
+            let trials = || contents.trials.iter().map(|(trial, _)| *trial);
+            let bounds = (trials().min(), trials().max());
             if let (Some(first), Some(last)) = bounds {
                 let void_failures = retried.as_ref().is_some_and(|retried| name < *retried);
                 segments.push(WindowSegment { path, first, last, void_failures, left: None });
             }
         }
         let end = segments.iter().map(|segment| segment.last + 1).max().unwrap_or(0);
-        Ok(Windows { store: self.clone(), segments, start: 0, end })
+        let width = (Windows::VALUES / (values / rows.max(1)).max(1)).clamp(1, Windows::WIDTH);
+        Ok(Windows { store: self.clone(), segments, width, start: 0, end })
     }
 
     /// The last transition, and the name of the last one that voided failures.
@@ -292,6 +296,8 @@ impl Store {
 pub struct Windows {
     store: Store,
     segments: Vec<WindowSegment>,
+    /// Trials a window spans.
+    width: u64,
     start: u64,
     end: u64,
 }
@@ -307,8 +313,10 @@ struct WindowSegment {
 }
 
 impl Windows {
-    /// Trials a window spans.
-    const WIDTH: u64 = 100_000;
+    /// Most trials a window spans.
+    const WIDTH: u64 = 50_000;
+    /// Values that it holds, about: trials may have long lists.
+    const VALUES: u64 = 8 << 20;
 
     /// The next window; none after the last.
     ///
@@ -318,7 +326,7 @@ impl Windows {
         if self.start >= self.end {
             return Ok(None);
         }
-        let (start, stop) = (self.start, self.start.saturating_add(Self::WIDTH));
+        let (start, stop) = (self.start, self.start.saturating_add(self.width));
         self.start = stop;
         // A place for each trial of the window: what comes first stays.
         let mut places: Vec<Option<TrialRecord>> = Vec::new();
@@ -396,7 +404,7 @@ mod tests {
                     measures: Measures { score: Some(*score), ..Measures::default() },
                     distances: None,
                     curve: Vec::new(),
-                    predictions: None,
+                    outputs: results::TestOutputs::default(),
                 },
                 execution: ExecutionRecord::default(),
             })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_common::results::TrialOutcome;
-use evenkeel_common::spec::{LeaveOneOut, Optimizer};
+use evenkeel_common::spec::{LeaveOneOut, Optimizer, Predictions};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
     DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings,
@@ -125,7 +125,8 @@ fn trials(n: u32, d: u32, steps: u32, instance: u32) -> Vec<Trial> {
         leave_one_out: Some(LeaveOneOut::Count(LEFT_OUT)),
         exact_margin: true,
         curvature: false,
-        predictions: false,
+        predictions: Predictions::None,
+        representations: 0,
     };
     let trial = |seed| Trial {
         index: seed,

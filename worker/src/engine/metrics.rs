@@ -1,6 +1,7 @@
 //! From trained weights to a trial's outcome, in f64.
 
-use evenkeel_common::results::{CurvePoint, Measures, Status, TrialOutcome};
+use evenkeel_common::results::{CurvePoint, Measures, Status, TestOutputs, TrialOutcome};
+use evenkeel_common::spec::Predictions;
 use evenkeel_common::text::Metric;
 use evenkeel_common::trial::Trial;
 
@@ -62,11 +63,15 @@ struct Seen {
 }
 
 impl Head<'_> {
-    fn see(&self, x: &[f32], y: u32, logits: &mut [f64]) -> Seen {
+    fn logits(&self, x: &[f32], logits: &mut [f64]) {
         let width = self.w.len() / self.rows;
         for (logit, w) in logits.iter_mut().zip(self.w.chunks_exact(width)) {
             *logit = dot_inputs(x, &w[..self.d]) + w.get(self.d).copied().unwrap_or(0.0);
         }
+    }
+
+    fn see(&self, x: &[f32], y: u32, logits: &mut [f64]) -> Seen {
+        self.logits(x, logits);
         if self.rows == 1 {
             let margin = if y == 1 { logits[0] } else { -logits[0] };
             return Seen { class: u32::from(logits[0] > 0.0), loss: softplus(-margin), margin };
@@ -81,10 +86,15 @@ impl Head<'_> {
                 other = other.max(*logit);
             }
         }
-        let most = logits[class];
-        let sum: f64 = logits.iter().map(|logit| libm::exp(logit - most)).sum();
-        Seen { class: class as u32, loss: libm::log(sum) + most - own, margin: own - other }
+        Seen { class: class as u32, loss: log_sum(logits) - own, margin: own - other }
     }
+}
+
+/// ln Σ e^xᵢ without overflow.
+fn log_sum(logits: &[f64]) -> f64 {
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|logit| libm::exp(logit - most)).sum();
+    libm::log(sum) + most
 }
 
 /// ln(1 + e^x) without overflow.
@@ -181,7 +191,7 @@ pub fn outcome(
         measures: known,
         distances: None,
         curve: Vec::with_capacity(planned.steps.len()),
-        predictions: None,
+        outputs: TestOutputs::default(),
     };
     for step in &planned.steps {
         let all: Vec<Vec<f64>> =
@@ -189,11 +199,11 @@ pub fn outcome(
         if !all.iter().all(|w| finite(w)) {
             out.status = Status::Diverged;
             out.measures = known;
-            out.predictions = None;
+            out.outputs = TestOutputs::default();
             return out;
         }
         // Only the last of these stay.
-        let (measures, classes) = measure(planned, &all, yard);
+        let (measures, outputs) = measure(planned, &all, yard, trial.settings.predictions);
         let nan = f64::NAN;
         out.curve.push(CurvePoint {
             step: *step,
@@ -205,7 +215,7 @@ pub fn outcome(
         });
         out.measures = measures;
         out.measures.weight_distance = Some(distance(&all[0], &initial(trial, draws, all[0].len())));
-        out.predictions = trial.settings.predictions.then_some(classes);
+        out.outputs = outputs;
     }
     out
 }
@@ -226,8 +236,13 @@ fn initial(trial: &Trial, draws: &mut Draws, len: usize) -> Vec<f64> {
     sum
 }
 
-/// Measures of the model `all[0]` and its refits, and its predictions on the test set.
-fn measure(planned: &TrialPlan, all: &[Vec<f64>], yard: &Yardstick<'_>) -> (Measures, Vec<u32>) {
+/// Measures of the model `all[0]` and its refits, and what it says of the test set.
+fn measure(
+    planned: &TrialPlan,
+    all: &[Vec<f64>],
+    yard: &Yardstick<'_>,
+    kept: Predictions,
+) -> (Measures, TestOutputs) {
     let data = yard.data;
     let rows = super::plan::rows_of_head(data.classes);
     let head = Head { w: &all[0], rows, d: data.features };
@@ -256,7 +271,25 @@ fn measure(planned: &TrialPlan, all: &[Vec<f64>], yard: &Yardstick<'_>) -> (Meas
         ..yard.known()
     };
     leave_one_out(&mut measures, planned, &head, all, data);
-    (measures, test.classes)
+    let log_probabilities = kept.probabilities().then(|| log_probabilities(&head, &data.x_test));
+    let classes = kept.classes().then_some(test.classes);
+    (measures, TestOutputs { classes, log_probabilities, features: None })
+}
+
+/// ln of the softmax of the logits of each sample, class by class.
+fn log_probabilities(head: &Head<'_>, x: &[f32]) -> Vec<f32> {
+    let mut logits = vec![0.0; head.rows];
+    let mut found = Vec::with_capacity(x.len() / head.d * head.rows.max(2));
+    for x in x.chunks_exact(head.d) {
+        head.logits(x, &mut logits);
+        if let [logit] = logits[..] {
+            found.extend([-softplus(logit) as f32, -softplus(-logit) as f32]);
+            continue;
+        }
+        let normalizer = log_sum(&logits);
+        found.extend(logits.iter().map(|logit| (logit - normalizer) as f32));
+    }
+    found
 }
 
 /// Leave-one-out model stability (Bousquet & Elisseeff 2002; for head tuning Fu, So, Collier 2023, §4).

@@ -118,6 +118,14 @@ pub fn classify(head: &Head<'_>, features: &Tensor, examples: &[TokenExample]) -
     })
 }
 
+/// Natural logarithms of the class probabilities [B, C] that a single classifier gives to features [B, d], in f64.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn log_probabilities(head: &Head<'_>, features: &Tensor) -> Result<Tensor, tch::TchError> {
+    head.logits(features)?.f_squeeze_dim(1)?.f_log_softmax(-1, Kind::Double)
+}
+
 /// What a model says of examples.
 ///
 /// # Errors

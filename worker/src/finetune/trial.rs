@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use evenkeel_common::results::{CurvePoint, Measures, Status, TrialOutcome};
+use evenkeel_common::results::{CurvePoint, Features, Measures, Status, TestOutputs, TrialOutcome};
 use evenkeel_common::trial::Trial;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::checkpoint::{Checkpoints, restore, save};
 use super::curvature;
-use super::evaluate::{Seen, classify, encode};
+use super::evaluate::{Seen, classify, encode, log_probabilities};
 use super::losses::{Head, class_distance};
 use super::optimizer::squared_norm;
 use super::run::{Run, Setup};
@@ -142,7 +142,7 @@ fn diverged(trial: &Trial, setup: &Setup<'_>, course: &Course<'_>) -> TrialOutco
         measures: about_data(trial, setup),
         distances: None,
         curve,
-        predictions: None,
+        outputs: TestOutputs::default(),
     }
 }
 
@@ -233,9 +233,42 @@ fn finish(trial: &Trial, run: &Run<'_>, watch: &dyn PackWatch) -> Result<Finishe
         measures,
         distances: Some(distances_json(&moved)),
         curve: curve(run),
-        predictions: trial.settings.predictions.then_some(test.classes),
+        outputs: outputs(trial, setup, &head, &seen, test)?,
     };
     Ok(Finished { result, places, train, outcome })
+}
+
+/// What the sweep keeps of what the model says of the test set.
+fn outputs(
+    trial: &Trial,
+    setup: &Setup<'_>,
+    head: &Head<'_>,
+    seen: &[Tensor],
+    test: Seen,
+) -> Result<TestOutputs, EngineError> {
+    let examples = &setup.data.data.test;
+    let kept = trial.settings.predictions;
+    let count = (trial.settings.representations as usize).min(examples.len());
+    let mut outputs = TestOutputs { classes: kept.classes().then_some(test.classes), ..Default::default() };
+    let needed = if kept.probabilities() { examples.len() } else { count };
+    if needed == 0 {
+        return Ok(outputs);
+    }
+    let features = encode(setup.encoder, setup.data, seen, &examples[..needed], |_| Ok(()))?;
+    if kept.probabilities() {
+        outputs.log_probabilities = Some(floats(&log_probabilities(head, &features)?)?);
+    }
+    if count > 0 {
+        let values = floats(&features.f_narrow(0, 0, count as i64)?)?;
+        outputs.features = Some(Features { examples: count as u32, values });
+    }
+    Ok(outputs)
+}
+
+fn floats(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
+    let flat =
+        tensor.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_flatten(0, -1)?;
+    Ok(Vec::try_from(flat)?)
 }
 
 /// Squared distance by place.

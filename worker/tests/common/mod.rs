@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use evenkeel_common::results::TrialOutcome;
-use evenkeel_common::spec::LeaveOneOut;
+use evenkeel_common::spec::{LeaveOneOut, Predictions};
 use evenkeel_common::table::FeatureTable;
 use evenkeel_common::trial::{
     DatasetConfig, FeaturesConfig, GeneratorConfig, ModelConfig, StrategyConfig, SweepSettings,
@@ -95,7 +95,8 @@ pub fn trial(index: u64, dataset: DatasetConfig, strategy: StrategyConfig, seed:
             leave_one_out: Some(LeaveOneOut::Count(4)),
             exact_margin: true,
             curvature: false,
-            predictions: true,
+            predictions: Predictions::Probabilities,
+            representations: 0,
         },
     }
 }
