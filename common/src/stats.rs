@@ -152,12 +152,14 @@ impl Sample {
     }
 
     /// Expected greatest of k values drawn with replacement (Dodge et al. 2020, eq. 1 to 5): what the best of k runs would
-    /// score. None of an empty sample, or for k = 0.
+    /// score. None of an empty sample, or for k = 0
+    /// or 2³¹ and more.
     #[must_use]
     pub fn expected_max(&self, k: u32) -> Option<f64> {
         let sorted = self.sorted();
         let n = (!sorted.is_empty() && k > 0).then_some(sorted.len() as f64)?;
-        let up_to = |rank: usize| libm::pow(rank as f64 / n, f64::from(k));
+        let power = i32::try_from(k).ok()?;
+        let up_to = |rank: usize| (rank as f64 / n).powi(power);
         Some(sorted.iter().zip(0..).map(|(value, rank)| value * (up_to(rank + 1) - up_to(rank))).sum())
     }
 

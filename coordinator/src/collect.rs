@@ -54,7 +54,7 @@ pub async fn collect(
                 }
                 started = Some(started.map_or(execution.started_ms, |s: i64| s.min(execution.started_ms)));
             }
-            exporter.push(window)?;
+            exporter.push(&window)?;
         }
         run.workers = workers.into_iter().collect();
         run.devices = devices.into_iter().collect();

@@ -1,6 +1,6 @@
 //! How much more one strategy varies than another, with an interval by the bootstrap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::normal::{normal_cdf, normal_quantile};
 use super::{mean, variance};
@@ -26,8 +26,10 @@ pub struct RatioEstimate {
     pub datasets: u64,
 }
 
-/// Seeds up to which resamples are kept for all datasets of that many: 16 MB.
+/// Seeds up to which resamples are kept for all datasets of that many: 4 MB.
 const KEPT_SEEDS: usize = 1024;
+/// Baselines that are remembered: one for each quantity that is compared.
+const BASELINES: usize = 4;
 /// Resamples that are summed together, in registers.
 const LANES: usize = 8;
 
@@ -41,7 +43,28 @@ pub fn mean_variance_ratio(datasets: &[Pairs]) -> Option<RatioEstimate> {
 #[derive(Default)]
 pub struct Bootstrap {
     /// How often each seed is in each resample, seed by seed.
-    counts: BTreeMap<usize, Vec<f64>>,
+    counts: BTreeMap<usize, Vec<u16>>,
+    baselines: Baselines,
+}
+
+/// Values of the last baselines, and their variance in each resample.
+#[derive(Default)]
+struct Baselines(VecDeque<(Vec<f64>, Vec<f64>)>);
+
+impl Baselines {
+    fn resampled(&mut self, values: Vec<f64>, counts: &[u16]) -> Vec<f64> {
+        // Of so many values, each dataset has draws of its own.
+        if values.len() > KEPT_SEEDS {
+            return resampled(&values, counts);
+        }
+        if let Some((_, variances)) = self.0.iter().find(|(known, _)| *known == values) {
+            return variances.clone();
+        }
+        let variances = resampled(&values, counts);
+        self.0.truncate(BASELINES - 1);
+        self.0.push_front((values, variances.clone()));
+        variances
+    }
 }
 
 impl Bootstrap {
@@ -111,27 +134,36 @@ impl Bootstrap {
                 drawn = counts(n, number as u64);
                 &drawn
             };
+            let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+            // Several strategies are compared with one baseline, one after the other.
+            let baseline = self.baselines.resampled(b, counts);
             // Datasets of as many seeds share their draws, each shifted by its number: no two use the same draw in the same
             // resample, as there are fewer datasets than resamples or else so many that it does not matter.
             let shift = number % RESAMPLES;
-            let first = pairs.first().copied().unwrap_or_default();
-            // Shifted by the first pair, so that the one-pass sums lose no digits that matter.
-            let shifted: Vec<(f64, f64)> = pairs.iter().map(|(a, b)| (a - first.0, b - first.1)).collect();
-            let size = n as f64;
-            for from in (0..RESAMPLES).step_by(LANES) {
-                for (lane, sums) in summed(&shifted, counts, from).into_iter().enumerate() {
-                    let of = |sum: f64, squares: f64| ((squares - sum * sum / size) / (size - 1.0)).max(0.0);
-                    let at = (from + lane + shift) % RESAMPLES;
-                    if let (Some(ours), Some(theirs)) = (ours.get_mut(at), theirs.get_mut(at)) {
-                        *ours += of(sums[0], sums[1]);
-                        *theirs += of(sums[2], sums[3]);
-                    }
-                }
+            for (sums, variances) in [(&mut ours, &resampled(&a, counts)[..]), (&mut theirs, &baseline)] {
+                let (first, last) = variances.split_at(RESAMPLES - shift);
+                let shifted = last.iter().chain(first);
+                sums.iter_mut().zip(shifted).for_each(|(sum, variance)| *sum += variance);
             }
         }
         let ratio = |(ours, theirs): (f64, f64)| if theirs > 0.0 { ours / theirs } else { f64::INFINITY };
         ours.into_iter().zip(theirs).map(ratio).collect()
     }
+}
+
+/// The variance of each resample of values.
+fn resampled(values: &[f64], counts: &[u16]) -> Vec<f64> {
+    let size = values.len() as f64;
+    let first = values.first().copied().unwrap_or(0.0);
+    // Shifted by the first value, so that the one-pass sums lose no digits that matter.
+    let shifted: Vec<f64> = values.iter().map(|value| value - first).collect();
+    let mut variances = Vec::with_capacity(RESAMPLES);
+    for from in (0..RESAMPLES).step_by(LANES) {
+        let [sums, squares] = summed(&shifted, counts, from);
+        let of = |(sum, squares): (f64, f64)| ((squares - sum * sum / size) / (size - 1.0)).max(0.0);
+        variances.extend(sums.into_iter().zip(squares).map(of));
+    }
+    variances
 }
 
 /// The quantile of values in any order, as [`super::quantile`] defines it; infinite where its upper neighbour is. None for p
@@ -175,31 +207,29 @@ fn without_one(pairs: &[(f64, f64)], all: (f64, f64)) -> impl Iterator<Item = (f
     })
 }
 
-/// Sums and sums of squares of both values over some resamples from a given one.
-fn summed(pairs: &[(f64, f64)], counts: &[f64], from: usize) -> [[f64; 4]; LANES] {
-    let mut sums = [[0.0; LANES]; 4];
-    for ((a, b), counts) in pairs.iter().zip(counts.chunks_exact(RESAMPLES)) {
+/// Sums and sums of squares of values over some resamples from a given one.
+fn summed(values: &[f64], counts: &[u16], from: usize) -> [[f64; LANES]; 2] {
+    let mut sums = [[0.0; LANES]; 2];
+    for (value, counts) in values.iter().zip(counts.chunks_exact(RESAMPLES)) {
         let Some(counts) = counts.get(from..from + LANES) else { continue };
         for (lane, count) in counts.iter().enumerate() {
-            let (a_count, b_count) = (count * a, count * b);
-            sums[0][lane] += a_count;
-            sums[1][lane] += a_count * a;
-            sums[2][lane] += b_count;
-            sums[3][lane] += b_count * b;
+            let counted = f64::from(*count) * value;
+            sums[0][lane] += counted;
+            sums[1][lane] += counted * value;
         }
     }
-    std::array::from_fn(|lane| std::array::from_fn(|sum| sums[sum][lane]))
+    sums
 }
 
 /// How often each of n seeds is drawn in each resample of n draws, [n, RESAMPLES].
-fn counts(n: usize, number: u64) -> Vec<f64> {
+fn counts(n: usize, number: u64) -> Vec<u16> {
     let mut stream = Key::of_dataset(0, "bootstrap").stream(Purpose::Structure, n as u64, number);
-    let mut counts = vec![0.0; n * RESAMPLES];
+    let mut counts = vec![0u16; n * RESAMPLES];
     for resample in 0..RESAMPLES {
         for _ in 0..n {
             let seed = stream.below(n as u64) as usize;
             if let Some(count) = counts.get_mut(seed * RESAMPLES + resample) {
-                *count += 1.0;
+                *count = count.saturating_add(1);
             }
         }
     }

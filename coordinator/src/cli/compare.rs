@@ -54,7 +54,11 @@ async fn side(name: &str, args: &ClientArgs) -> Result<Side, Failure> {
         format: "parquet".to_owned(),
         files: FILES.map(str::to_owned).to_vec(),
     };
-    fetch(args, request, |file| Ok(scratch.0.join(file))).await?;
+    fetch(args, request, |file| Ok(scratch.0.join(file))).await.map_err(|failure| {
+        failure.in_context(format!(
+            "there is no directory {name} here, so it was asked for as a sweep of a coordinator"
+        ))
+    })?;
     Ok(Side::read(&scratch.0, name)?)
 }
 

@@ -46,6 +46,11 @@ impl Failure {
         Self { exit: Exit::Unavailable, message: message.to_string() }
     }
 
+    /// The same, with what led to it in front.
+    pub fn in_context(self, context: impl Display) -> Self {
+        Self { message: format!("{context}: {}", self.message), ..self }
+    }
+
     /// Tells the user and gives the exit code.
     pub fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);

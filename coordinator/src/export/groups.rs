@@ -264,11 +264,8 @@ impl Compared {
 
 /// A strategy point against a baseline point.
 pub(super) struct Pair<'a> {
-    pub dataset: &'a DatasetPoint,
-    pub model: &'a str,
-    pub strategy: &'a StrategyPoint,
-    pub strategy_at: (usize, u64),
-    pub baseline: &'a StrategyPoint,
+    pub group: &'a Group,
+    pub baseline: &'a Group,
     pub score: Compared,
     pub loo: Compared,
 }
@@ -372,11 +369,8 @@ impl Groups {
                     false => Compared::default(),
                 };
                 let pair = Pair {
-                    dataset: &group.dataset,
-                    model: &group.model,
-                    strategy: &group.strategy,
-                    strategy_at: (group.at.strategy, group.at.strategy_point),
-                    baseline: &base.strategy,
+                    group,
+                    baseline: base,
                     score: Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.score),
                     loo,
                 };

@@ -173,8 +173,8 @@ pub struct Exporter {
     tally: Tally,
     /// A group, and the ids of its trials.
     ids: Option<(u64, TrialIds)>,
-    pending: Vec<TrialRecord>,
-    pending_bytes: usize,
+    /// Trials, and bytes of their outputs, that tables were not flushed after.
+    waiting: (usize, usize),
     previous: Option<u64>,
 }
 
@@ -195,8 +195,7 @@ impl Exporter {
             grid,
             sweep: sweep.clone(),
             ids: None,
-            pending: Vec::with_capacity(BATCH_ROWS),
-            pending_bytes: 0,
+            waiting: (0, 0),
             previous: None,
         })
     }
@@ -205,50 +204,47 @@ impl Exporter {
     ///
     /// # Errors
     /// When they do not, when a trial is not in the grid, or when a file cannot be written.
-    pub fn push(&mut self, records: Vec<TrialRecord>) -> Result<(), ExportError> {
+    pub fn push(&mut self, records: &[TrialRecord]) -> Result<(), ExportError> {
         for record in records {
             let found = record.outcome.trial_index;
             if let Some(previous) = self.previous.filter(|previous| *previous >= found) {
                 return Err(ExportError::Order { previous, found });
             }
             self.previous = Some(found);
-            self.pending_bytes += record.outcome.outputs.bytes();
-            self.pending.push(record);
-            if self.pending.len() >= BATCH_ROWS || self.pending_bytes >= BATCH_BYTES {
-                self.write_pending()?;
+            self.add(record)?;
+            self.waiting.0 += 1;
+            self.waiting.1 += record.outcome.outputs.bytes();
+            if self.waiting.0 >= BATCH_ROWS || self.waiting.1 >= BATCH_BYTES {
+                self.waiting = (0, 0);
+                self.tables.flush()?;
             }
         }
         Ok(())
     }
 
-    fn write_pending(&mut self) -> Result<(), ExportError> {
-        self.pending_bytes = 0;
-        for record in self.pending.drain(..) {
-            let outcome = &record.outcome;
-            let index = outcome.trial_index;
-            let out_of_grid = || ExportError::OutOfGrid { index, trials: self.grid.len() };
-            let at = self.grid.coordinates(index).ok_or_else(out_of_grid)?;
-            let place = self.points.place(&self.grid, &at, index).ok_or_else(out_of_grid)?;
-            let group = index / self.grid.seeds().max(1);
-            let ids = match self.ids.take() {
-                Some((of, ids)) if of == group => ids,
-                _ => TrialIds::new(
-                    &place.dataset.json,
-                    &place.model.json,
-                    &place.strategy.json,
-                    &self.grid.settings(),
-                ),
-            };
-            let id = ids.of(place.seed);
-            self.ids = Some((group, ids));
-            self.tables.push(&self.sweep, &id, &place, &record);
-            let ended = self.groups.push(&at, &place, outcome);
-            if let Some(group) = ended {
-                end_group(&group, &mut self.groups, &mut self.tables, &mut self.tally)?;
+    fn add(&mut self, record: &TrialRecord) -> Result<(), ExportError> {
+        let outcome = &record.outcome;
+        let index = outcome.trial_index;
+        let out_of_grid = || ExportError::OutOfGrid { index, trials: self.grid.len() };
+        let at = self.grid.coordinates(index).ok_or_else(out_of_grid)?;
+        let place = self.points.place(&self.grid, &at, index).ok_or_else(out_of_grid)?;
+        let group = index / self.grid.seeds().max(1);
+        let ids = match self.ids.take() {
+            Some((of, ids)) if of == group => ids,
+            _ => {
+                let (dataset, model, strategy) =
+                    (&place.dataset.json, &place.model.json, &place.strategy.json);
+                TrialIds::new(dataset, model, strategy, &self.grid.settings())
             }
-            self.tally.push(&at, outcome);
+        };
+        let id = ids.of(place.seed);
+        self.ids = Some((group, ids));
+        self.tables.push(&self.sweep, &id, &place, record);
+        if let Some(group) = self.groups.push(&at, &place, outcome) {
+            end_group(&group, &mut self.groups, &mut self.tables, &mut self.tally)?;
         }
-        self.tables.flush()
+        self.tally.push(&at, outcome);
+        Ok(())
     }
 
     /// Writes what is left, the summary and the report, and gives every file its name. Trials may be missing
@@ -257,7 +253,6 @@ impl Exporter {
     /// # Errors
     /// When a file cannot be written.
     pub fn finish(mut self, run: &RunInfo) -> Result<Summary, ExportError> {
-        self.write_pending()?;
         if let Some(group) = self.groups.take() {
             end_group(&group, &mut self.groups, &mut self.tables, &mut self.tally)?;
         }

@@ -207,10 +207,11 @@ impl Tables {
     /// Adds a strategy point against a baseline point.
     pub fn comparison(&mut self, pair: &Pair<'_>) -> Result<(), ExportError> {
         let row = &mut self.comparisons.rows;
-        let dataset = pair.dataset;
-        row.text(Some(&dataset.name)).text(Some(&dataset.json)).text(Some(pair.model));
-        row.text(Some(&pair.strategy.name)).text(Some(&pair.strategy.json));
-        row.text(Some(&pair.baseline.name)).text(Some(&pair.baseline.json));
+        let (dataset, strategy) = (&pair.group.dataset, &pair.group.strategy);
+        let baseline = &pair.baseline.strategy;
+        row.text(Some(&dataset.name)).text(Some(&dataset.json)).text(Some(&pair.group.model));
+        row.text(Some(&strategy.name)).text(Some(&strategy.json));
+        row.text(Some(&baseline.name)).text(Some(&baseline.json));
         for quantity in [&pair.score, &pair.loo] {
             let difference = quantity.difference.as_ref();
             let interval = difference.and_then(|numbers| numbers.ci95);
@@ -223,6 +224,7 @@ impl Tables {
             row.real(interval.map(|(low, _)| low)).real(interval.map(|(_, high)| high));
             row.real(quantity.equal_variances);
         }
+        row.whole(Some(pair.group.index)).whole(Some(pair.baseline.index));
         // A dataset with many strategy points makes many pairs.
         if row.len() >= BATCH_ROWS { self.comparisons.flush() } else { Ok(()) }
     }
@@ -404,6 +406,7 @@ fn comparisons() -> Rows {
             fields.push((format!("{quantity}_{statistic}"), Real));
         }
     }
+    fields.extend(named(&[("group_index", Whole), ("baseline_group_index", Whole)]));
     Rows::new(fields)
 }
 

@@ -420,7 +420,7 @@ impl Tally {
     pub fn pair(&mut self, pair: &Pair<'_>) {
         self.pairs += 1;
         let number = self.pairs;
-        let (strategy, point) = pair.strategy_at;
+        let (strategy, point) = (pair.group.at.strategy, pair.group.at.strategy_point);
         let Some(line) = self.line(strategy, point) else { return };
         if let Some((ours, theirs)) = pair.score.variances {
             line.score_variances.0.push(ours);

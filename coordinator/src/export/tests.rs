@@ -104,7 +104,7 @@ fn export(dir: &Path, format: Format, window: usize, keep: impl Fn(u64) -> bool)
     let grid = grid(SPEC);
     let mut exporter = Exporter::create(dir, grid.clone(), &sweep(), format).expect("create");
     let records: Vec<TrialRecord> = (0..grid.len()).filter(|i| keep(*i)).map(|i| record(&grid, i)).collect();
-    records.chunks(window).for_each(|part| exporter.push(part.to_vec()).expect("push"));
+    records.chunks(window).for_each(|part| exporter.push(part).expect("push"));
     exporter.finish(&RunInfo { version: "test".into(), ..RunInfo::default() }).expect("finish")
 }
 
@@ -235,7 +235,7 @@ fn seeds_are_compared_in_what_they_predict_and_how_they_represent() {
         record
     };
     let mut exporter = Exporter::create(dir.path(), grid.clone(), &sweep(), Format::Parquet).expect("create");
-    exporter.push((0..6).map(record).collect()).expect("push");
+    exporter.push(&(0..6).map(record).collect::<Vec<_>>()).expect("push");
     exporter.finish(&RunInfo::default()).expect("finish");
 
     let representations = table(dir.path(), "representations.parquet");
@@ -388,17 +388,17 @@ fn records_out_of_order_or_out_of_the_grid_are_refused_and_leave_nothing() {
     let grid = grid(SPEC);
     let create = || Exporter::create(dir.path(), grid.clone(), &sweep(), Format::Parquet).expect("create");
     let mut exporter = create();
-    exporter.push(vec![record(&grid, 3)]).expect("push");
-    let error = exporter.push(vec![record(&grid, 3)]).expect_err("accepted");
+    exporter.push(&[record(&grid, 3)]).expect("push");
+    let error = exporter.push(&[record(&grid, 3)]).expect_err("accepted");
     assert_eq!(error.to_string(), "trial 3 came after trial 3; records must rise from one to the next");
     drop(exporter);
 
     let mut foreign = record(&grid, 0);
     foreign.outcome.trial_index = 1 << 40;
     let mut exporter = create();
-    exporter.push(vec![foreign]).expect("held back");
-    let error = exporter.finish(&RunInfo::default()).expect_err("accepted");
+    let error = exporter.push(&[foreign]).expect_err("accepted");
     assert_eq!(error.to_string(), "trial 1099511627776 is not in the grid of 156 trials");
+    drop(exporter);
     assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0, "temporary files stayed");
 }
 

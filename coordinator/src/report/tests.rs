@@ -23,7 +23,7 @@ fn report() -> (Summary, String) {
     let grid = grid(SPEC);
     let id = SweepId::parse("report-test-0123456789").expect("id");
     let mut exporter = Exporter::create(dir.path(), grid.clone(), &id, Format::Parquet).expect("create");
-    exporter.push((0..grid.len()).map(|index| record(&grid, index)).collect()).expect("push");
+    exporter.push(&(0..grid.len()).map(|index| record(&grid, index)).collect::<Vec<_>>()).expect("push");
     let run = RunInfo {
         workers: vec!["<i>worker</i>".into()],
         devices: vec!["cpu & co".into()],
@@ -132,7 +132,7 @@ fn planted(sweep: u64, scale: f64) -> (Vec<String>, LineSummary) {
         record
     });
     let mut exporter = Exporter::create(dir.path(), grid.clone(), &id, Format::Parquet).expect("create");
-    exporter.push(records.collect()).expect("push");
+    exporter.push(&records.collect::<Vec<_>>()).expect("push");
     let summary = exporter.finish(&RunInfo::default()).expect("finish");
     let line = summary.strategies.iter().find(|line| line.label == "other").expect("line").clone();
     (words::findings(&summary), line)

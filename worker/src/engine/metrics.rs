@@ -214,6 +214,7 @@ pub fn outcome(
             direction_residual: measures.direction_residual.unwrap_or(nan),
         });
         out.measures = measures;
+        out.measures.trained_steps = Some(*step);
         out.measures.weight_distance = Some(distance(&all[0], &initial(trial, draws, all[0].len())));
         out.outputs = outputs;
     }
