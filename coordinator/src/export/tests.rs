@@ -228,7 +228,7 @@ fn seeds_are_compared_in_what_they_predict_and_how_they_represent() {
         let log_probabilities = logs(index).into_iter().map(|log| log as f32).collect();
         record.outcome.status = Status::Completed;
         record.outcome.outputs = TestOutputs {
-            classes: Some(vec![0, 1, 0, 1, 0, u32::from(index % 3 == 0)]),
+            classes: Some(vec![0, 1, 0, 1, 0, u32::from(index.is_multiple_of(3))]),
             log_probabilities: Some(log_probabilities),
             features: Some(Features { examples: 5, values: features(index) }),
         };

@@ -6,8 +6,10 @@ use crate::export::{LineSummary, PartingSummary, Summary};
 
 type Get = fn(&PartingSummary) -> Option<f64>;
 
+type Write = fn(f64) -> String;
+
 /// Columns: title, value, and how it is written.
-const COLUMNS: [(&str, Get, fn(f64) -> String); 6] = [
+const COLUMNS: [(&str, Get, Write); 6] = [
     ("other answers", |p| p.disagreement, percent),
     ("κ", |p| p.fleiss_kappa, digits),
     ("Jensen–Shannon", |p| p.jensen_shannon, digits),
@@ -40,8 +42,7 @@ pub(super) fn section(html: &mut String, summary: &Summary) {
     columns.iter().for_each(|(title, ..)| html.push_str(&format!("<th>{title}</th>")));
     html.push_str("</tr></thead><tbody>\n");
     for line in lines {
-        let cell =
-            |get: Get, write: fn(f64) -> String| get(&line.parting).map_or_else(|| "–".to_owned(), write);
+        let cell = |get: Get, write: Write| get(&line.parting).map_or_else(|| "–".to_owned(), write);
         let cells: Vec<String> = columns.iter().map(|(_, get, write)| cell(*get, *write)).collect();
         row(html, &line.label, &cells);
     }
