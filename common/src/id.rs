@@ -77,11 +77,8 @@ impl fmt::Display for TrialId {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]
@@ -94,5 +91,12 @@ mod tests {
             assert!(SweepId::parse(bad).is_err(), "{bad:?} was accepted");
         }
         assert_eq!(SweepId::parse("margin-1a2b").map(|id| id.to_string()), Ok("margin-1a2b".into()));
+    }
+
+    #[test]
+    fn ids_are_written_in_lower_case_hexadecimal() {
+        let bytes: [u8; 16] = std::array::from_fn(|i| (i * 17) as u8);
+        assert_eq!(TrialId(bytes).to_string(), "00112233445566778899aabbccddeeff");
+        assert_eq!(TrialId([0x0a; 16]).to_string(), "0a".repeat(16));
     }
 }

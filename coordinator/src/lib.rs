@@ -26,6 +26,7 @@ pub mod leadership;
 pub mod membership;
 pub mod report;
 pub mod rpc;
+pub mod seat;
 pub mod server;
 pub mod store;
 pub mod submission;

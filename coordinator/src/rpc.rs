@@ -18,33 +18,40 @@ use crate::core::WorkerId;
 use crate::dispatch::{chunks, other_protocol};
 use crate::driver::{Change, CommandError, DriverHandle, SweepView, WorkerState};
 use crate::export::{Format, RunInfo};
+use crate::seat::Seat;
 use crate::store::{StoreError, StoredState};
 use crate::submission::{InputFile, SubmissionError, Sweep};
 
 /// Largest feature file that is taken, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 30;
 
-/// The service over a driver.
+/// The service of a coordinator: all of it while it leads, what the store can tell while it stands by.
 #[derive(Clone)]
 pub struct SweepRpc {
-    driver: DriverHandle,
+    seat: Seat,
 }
 
 impl SweepRpc {
-    /// Serves this driver.
+    /// Serves from this seat.
     #[must_use]
-    pub fn new(driver: DriverHandle) -> Self {
-        Self { driver }
+    pub fn new(seat: Seat) -> Self {
+        Self { seat }
     }
 
     fn status(&self, view: &SweepView) -> v1::SweepStatus {
-        status(view, self.driver.snapshot().workers.iter().filter(|w| w.state == WorkerState::Ready).count())
+        status(view, self.seat.driver().map_or(0, |driver| ready_workers(&driver)))
     }
 
-    fn find(&self, id: &str) -> Result<SweepView, Status> {
+    async fn find(&self, id: &str) -> Result<SweepView, Status> {
         let id = parse_id(id)?;
-        self.driver.find_sweep(&id).ok_or_else(|| to_status(&CommandError::UnknownSweep { id }))
+        let found =
+            self.seat.find_sweep(&id).await.map_err(|error| to_status(&CommandError::Store(error)))?;
+        found.ok_or_else(|| to_status(&CommandError::UnknownSweep { id }))
     }
+}
+
+fn ready_workers(driver: &DriverHandle) -> usize {
+    driver.snapshot().workers.iter().filter(|worker| worker.state == WorkerState::Ready).count()
 }
 
 fn parse_id(id: &str) -> Result<SweepId, Status> {
@@ -100,6 +107,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let driver = self.seat.leading().await?;
         let mut inbox = request.into_inner();
         let first = inbox.message().await?.and_then(|request| request.message);
         let Some(v1::submit_request::Message::Spec(header)) = first else {
@@ -131,7 +139,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| submission_status(&error))?;
-        let (view, created) = self.driver.submit(sweep).await.map_err(|error| to_status(&error))?;
+        let (view, created) = driver.submit(sweep).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::SubmitResponse { status: Some(self.status(&view)), created }))
     }
 
@@ -139,7 +147,8 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         _: Request<v1::ListSweepsRequest>,
     ) -> Result<Response<v1::ListSweepsResponse>, Status> {
-        let sweeps = self.driver.snapshot().sweeps.iter().map(|view| self.status(view)).collect();
+        let views = self.seat.sweeps().await.map_err(|error| to_status(&CommandError::Store(error)))?;
+        let sweeps = views.iter().map(|view| self.status(view)).collect();
         Ok(Response::new(v1::ListSweepsResponse { sweeps }))
     }
 
@@ -147,8 +156,10 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::GetSweepRequest>,
     ) -> Result<Response<v1::SweepStatus>, Status> {
-        self.driver.refresh().await.map_err(|error| to_status(&error))?;
-        let view = self.find(&request.into_inner().sweep_id)?;
+        if let Some(driver) = self.seat.driver() {
+            driver.refresh().await.map_err(|error| to_status(&error))?;
+        }
+        let view = self.find(&request.into_inner().sweep_id).await?;
         Ok(Response::new(self.status(&view)))
     }
 
@@ -158,15 +169,15 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::WatchSweepRequest>,
     ) -> Result<Response<Self::WatchSweepStream>, Status> {
-        let id = self.find(&request.into_inner().sweep_id)?.id;
+        let driver = self.seat.leading().await?;
+        let id = self.find(&request.into_inner().sweep_id).await?.id;
         let (sender, receiver) = mpsc::channel(4);
-        let this = self.clone();
         tokio::spawn(async move {
-            let mut snapshots = this.driver.watch();
+            let mut snapshots = driver.watch();
             let mut last = None;
             loop {
-                let Some(view) = this.driver.find_sweep(&id) else { return };
-                let status = this.status(&view);
+                let Some(view) = driver.find_sweep(&id) else { return };
+                let status = status(&view, ready_workers(&driver));
                 let ended = matches!(view.state, StoredState::Completed | StoredState::Cancelled);
                 if last.as_ref() != Some(&status) && sender.send(Ok(status.clone())).await.is_err() {
                     return;
@@ -194,11 +205,9 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
                 return Err(Status::invalid_argument("`change` is missing or unknown to this version"));
             }
         };
-        let view = self
-            .driver
-            .change(&parse_id(&request.sweep_id)?, change)
-            .await
-            .map_err(|error| to_status(&error))?;
+        let driver = self.seat.leading().await?;
+        let view =
+            driver.change(&parse_id(&request.sweep_id)?, change).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(self.status(&view)))
     }
 
@@ -211,9 +220,9 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         let request = request.into_inner();
         let format: Format =
             request.format.parse().map_err(|error: String| Status::invalid_argument(error))?;
-        let view = self.find(&request.sweep_id)?;
+        let view = self.find(&request.sweep_id).await?;
         let (sender, receiver) = mpsc::channel(4);
-        let store = self.driver.store().clone();
+        let store = self.seat.store().clone();
         tokio::spawn(async move {
             let exported = export(&store, &view, format, &request.files, &sender).await;
             if let Err(status) = exported {
@@ -227,8 +236,9 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
-        self.driver.refresh().await.map_err(|error| to_status(&error))?;
-        let snapshot = self.driver.snapshot();
+        let driver = self.seat.leading().await?;
+        driver.refresh().await.map_err(|error| to_status(&error))?;
+        let snapshot = driver.snapshot();
         let workers = snapshot.workers.iter().map(|worker| v1::WorkerStatus {
             id: worker.record.id.clone(),
             address: worker.record.address.clone(),
@@ -251,7 +261,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
         let worker = WorkerId::from(request.into_inner().worker_id);
-        self.driver.drain_worker(worker).await.map_err(|error| to_status(&error))?;
+        self.seat.leading().await?.drain_worker(worker).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
 }

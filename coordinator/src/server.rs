@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use etcd_client::Client;
 use evenkeel_common::runtime::etcd::EtcdConfig;
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES, v1};
 use tokio::net::TcpListener;
@@ -16,6 +17,7 @@ use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
 use crate::leadership::{Leadership, LeadershipError};
 use crate::membership::{Embedded, Etcd, Membership};
 use crate::rpc::SweepRpc;
+use crate::seat::Seat;
 use crate::store::{Sequence, Store, StoreError};
 
 /// What a coordinator is started with. The caller owns the sockets, so that tests bind port 0.
@@ -55,27 +57,27 @@ pub enum StartError {
     /// A socket.
     #[error("socket: {0}")]
     Socket(#[from] std::io::Error),
-    /// Stopped before it led.
-    #[error("stopped before it led")]
-    Stopped,
+    /// Leadership was gone before it began.
+    #[error("leadership was lost while the store was being loaded")]
+    LostWhileLoading,
 }
 
-/// A coordinator that leads.
+/// A coordinator that serves: it stands by until it leads.
 pub struct Server {
-    /// Its driver.
-    pub driver: DriverHandle,
     /// Where gRPC is served.
     pub grpc: SocketAddr,
-    leadership: Arc<Leadership>,
-    running: JoinHandle<DriverEnd>,
+    store: Store,
+    election: Option<(EtcdConfig, Client)>,
+    advertise: String,
+    registry: Embedded,
+    leads: watch::Sender<Option<DriverHandle>>,
     serving: Vec<JoinHandle<()>>,
-    stop_driver: CancellationToken,
     stop_serving: CancellationToken,
 }
 
-/// Why a coordinator ended by itself.
+/// Why a coordinator leads no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServerEnd {
+pub enum TermEnd {
     /// Its lease in etcd is lost or could be.
     LeadershipLost,
     /// Another leader writes under its epoch.
@@ -85,93 +87,99 @@ pub enum ServerEnd {
 }
 
 impl Server {
-    /// Starts: waits for leadership, loads what the store has, serves.
+    /// Serves from now on; what needs a leader is refused until it leads.
     ///
     /// # Errors
-    /// When etcd or the store does not answer, or `stop` comes first.
-    pub async fn start(config: ServerConfig, stop: &CancellationToken) -> Result<Self, StartError> {
+    /// When etcd does not answer, or a socket is not one.
+    pub async fn open(config: ServerConfig) -> Result<Self, StartError> {
         let stop_serving = CancellationToken::new();
+        let (leads, leading) = watch::channel(None);
+        let election = match config.etcd {
+            None => None,
+            Some(etcd) => {
+                let client = etcd
+                    .connect()
+                    .await
+                    .map_err(|source| StartError::Etcd { endpoints: etcd.endpoints.join(","), source })?;
+                Some((etcd, client))
+            }
+        };
         let mut serving = Vec::new();
-        let (leading, leads) = watch::channel(None);
         if let Some(listener) = config.http {
-            let until = stop_serving.clone();
+            let (until, leading) = (stop_serving.clone(), leading.clone());
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(leads);
+                let app = crate::http::router(leading);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
                 }
             }));
         }
-        let embedded = Embedded::default();
-        let (membership, leadership): (Box<dyn Membership>, _) = match &config.etcd {
-            None => (Box::new(embedded.clone()), Leadership::alone(&config.store).await?),
-            Some(etcd) => {
-                let client = etcd
-                    .connect()
-                    .await
-                    .map_err(|source| StartError::Etcd { endpoints: etcd.endpoints.join(","), source })?;
+        let registry = Embedded::default();
+        let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
+        let grpc = config.grpc.local_addr()?;
+        let served_registry = election.is_none().then(|| registry.clone());
+        serving.push(serve_grpc(config.grpc, seat, served_registry, stop_serving.clone()).await);
+        Ok(Self {
+            grpc,
+            store: config.store,
+            election,
+            advertise: config.advertise,
+            registry,
+            leads,
+            serving,
+            stop_serving,
+        })
+    }
+
+    /// Waits for leadership, loads what the store has, and leads.
+    ///
+    /// # Errors
+    /// When etcd or the store does not answer.
+    pub async fn lead(&self) -> Result<Term, StartError> {
+        let (membership, leadership): (Box<dyn Membership>, _) = match &self.election {
+            None => (Box::new(self.registry.clone()), Leadership::alone(&self.store).await?),
+            Some((etcd, client)) => {
                 tracing::info!(cluster = %etcd.cluster, "standing for election");
-                let campaign = Leadership::campaign(etcd, &client, &config.advertise);
-                let won = stop.run_until_cancelled(campaign).await.ok_or(StartError::Stopped)??;
-                (Box::new(Etcd::new(etcd.clone(), client)), won)
+                let won = Leadership::campaign(etcd, client, &self.advertise).await?;
+                (Box::new(Etcd::new(etcd.clone(), client.clone())), won)
             }
         };
         let epoch = leadership.epoch();
-        tracing::info!(epoch, store = config.store.location(), "leading");
+        tracing::info!(epoch, store = self.store.location(), "leading");
 
         let stop_driver = CancellationToken::new();
         let (members, member_inbox) = mpsc::channel(256);
         let parts = DriverParts {
             epoch,
-            store: config.store.clone(),
+            store: self.store.clone(),
             sequence: Arc::new(Sequence::new(epoch)),
             membership: member_inbox,
         };
         let (driver, running) = driver::start(parts, stop_driver.clone());
-        let count = driver.load_all().await?;
-        tracing::info!(sweeps = count, "store loaded");
-        // Only now: what workers hand over for a sweep that is not loaded would be taken for nobody's.
-        tokio::spawn(membership.follow(members, stop_driver.clone()));
-        leading.send_replace(Some(driver.clone()));
-
-        let grpc = config.grpc.local_addr()?;
-        let registry = config.etcd.is_none().then_some(embedded);
-        serving.push(serve_grpc(config.grpc, driver.clone(), registry, stop_serving.clone()).await);
-        Ok(Self {
-            driver,
-            grpc,
-            leadership: Arc::new(leadership),
-            running,
-            serving,
-            stop_driver,
-            stop_serving,
-        })
-    }
-
-    /// Completes when it can no longer lead. It has to be stopped then.
-    pub async fn ended(&mut self) -> ServerEnd {
-        tokio::select! {
-            () = self.leadership.lost() => {
-                // Not a moment longer than the lease: no drain, no last write.
-                self.running.abort();
-                ServerEnd::LeadershipLost
+        let term = Term { driver, leads: self.leads.clone(), leadership, running, stop_driver };
+        // Loading may take longer than a lease: who loses it meanwhile must not go on.
+        let loaded = tokio::select! {
+            loaded = term.driver.load_all() => loaded.map_err(StartError::from),
+            () = term.leadership.lost() => Err(StartError::LostWhileLoading),
+        };
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                term.running.abort();
+                return Err(error);
             }
-            end = &mut self.running => match end {
-                Ok(DriverEnd::Fenced(_)) => ServerEnd::Fenced,
-                Ok(DriverEnd::Stopped) | Err(_) => ServerEnd::Died,
-            },
-        }
+        };
+        tracing::info!(sweeps = loaded, "store loaded");
+        // Only now: what workers hand over for a sweep that is not loaded would be taken for nobody's.
+        tokio::spawn(membership.follow(members, term.stop_driver.clone()));
+        self.leads.send_replace(Some(term.driver.clone()));
+        Ok(term)
     }
 
-    /// Writes what was delivered, ends all streams and gives leadership back.
-    pub async fn stop(self) {
+    /// Ends all streams and stops serving.
+    pub async fn close(self) {
         const PATIENCE: Duration = Duration::from_secs(2);
-        self.stop_driver.cancel();
-        if !self.running.is_finished() {
-            let _ = self.running.await;
-        }
-        drop(self.driver);
         self.stop_serving.cancel();
         for task in self.serving {
             let abort = task.abort_handle();
@@ -179,20 +187,55 @@ impl Server {
                 abort.abort();
             }
         }
-        if let Ok(leadership) = Arc::try_unwrap(self.leadership) {
-            leadership.resign().await;
+    }
+}
+
+/// A coordinator's time as leader.
+pub struct Term {
+    /// Its driver.
+    pub driver: DriverHandle,
+    leads: watch::Sender<Option<DriverHandle>>,
+    leadership: Leadership,
+    running: JoinHandle<DriverEnd>,
+    stop_driver: CancellationToken,
+}
+
+impl Term {
+    /// Completes when it can no longer lead. It has to be stopped then.
+    pub async fn ended(&mut self) -> TermEnd {
+        tokio::select! {
+            () = self.leadership.lost() => {
+                // Not a moment longer than the lease: no drain, no last write.
+                self.running.abort();
+                self.stop_driver.cancel();
+                TermEnd::LeadershipLost
+            }
+            end = &mut self.running => match end {
+                Ok(DriverEnd::Fenced(_)) => TermEnd::Fenced,
+                Ok(DriverEnd::Stopped) | Err(_) => TermEnd::Died,
+            },
         }
+    }
+
+    /// Writes what was delivered, and gives leadership back.
+    pub async fn stop(mut self) {
+        self.leads.send_replace(None);
+        self.stop_driver.cancel();
+        if !self.running.is_finished() {
+            let _ = (&mut self.running).await;
+        }
+        self.leadership.resign().await;
     }
 }
 
 async fn serve_grpc(
     listener: TcpListener,
-    driver: DriverHandle,
+    seat: Seat,
     registry: Option<Embedded>,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(driver))
+    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(seat))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     health_reporter.set_serving::<v1::sweep_service_server::SweepServiceServer<SweepRpc>>().await;

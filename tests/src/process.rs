@@ -212,10 +212,24 @@ impl Coordinator {
     /// # Errors
     /// When it does not.
     pub fn start(dir: &Path, name: &str, port: u16, etcd: Option<&str>) -> anyhow::Result<Self> {
+        Self::start_with(dir, name, port, etcd, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn start_with(
+        dir: &Path,
+        name: &str,
+        port: u16,
+        etcd: Option<&str>,
+        more: &[&str],
+    ) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{port}");
         let store = dir.join("store");
         let mut command = evenkeel(["coordinator", "--listen", &address, "--http", "127.0.0.1:0", "--store"]);
-        command.arg(store);
+        command.arg(store).args(["--advertise", &format!("http://{address}")]).args(more);
         if let Some(etcd) = etcd {
             command.args(["--etcd", etcd, "--cluster", "test"]);
         }

@@ -254,9 +254,10 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
     let reals: Vec<_> =
         REALS.iter().map(|(name, ..)| primitive::<Float64Type>(batch, name)).collect::<Result<_, _>>()?;
     let loo_count = primitive::<UInt32Type>(batch, "loo_count")?;
-    let steps = list(batch, "curve_step")?;
-    let curves: Vec<_> = CURVE.iter().map(|(name, ..)| list(batch, name)).collect::<Result<_, _>>()?;
-    let predictions = list(batch, "predictions")?;
+    let steps = Lists::<UInt32Type>::new(batch, "curve_step")?;
+    let curves: Vec<Lists<'_, Float64Type>> =
+        CURVE.iter().map(|(name, ..)| Lists::new(batch, name)).collect::<Result<_, _>>()?;
+    let predictions = Lists::<UInt32Type>::new(batch, "predictions")?;
     let attempt = primitive::<UInt32Type>(batch, "attempt")?;
     let worker = text(batch, "worker")?;
     let device = text(batch, "device")?;
@@ -271,9 +272,9 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
         .map(|(name, ..)| later(batch, name, primitive::<UInt32Type>))
         .collect::<Result<_, _>>()?;
     let distances = later(batch, "distances", text)?;
-    let probabilities = later(batch, "log_probabilities", list)?;
+    let probabilities = later(batch, "log_probabilities", Lists::<Float32Type>::new)?;
     let feature_examples = later(batch, "feature_examples", primitive::<UInt32Type>)?;
-    let feature_values = later(batch, "feature_values", list)?;
+    let feature_values = later(batch, "feature_values", Lists::<Float32Type>::new)?;
 
     let mut records = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
@@ -289,26 +290,27 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
         for ((_, _, slot), column) in LATER_SMALLS.iter().zip(&later_smalls) {
             *slot(&mut measures) = column.and_then(|column| at(column, row));
         }
-        let mut curve: Vec<CurvePoint> = values::<UInt32Type>(steps, row, "curve_step")?
+        let mut curve: Vec<CurvePoint> = steps
+            .get(row)?
             .unwrap_or_default()
-            .into_iter()
-            .map(|step| CurvePoint { step, ..CurvePoint::default() })
+            .iter()
+            .map(|step| CurvePoint { step: *step, ..CurvePoint::default() })
             .collect();
         for ((name, _, slot), column) in CURVE.iter().zip(&curves) {
-            let column = values::<Float64Type>(column, row, name)?.unwrap_or_default();
+            let column = column.get(row)?.unwrap_or_default();
             if column.len() != curve.len() {
                 return Err(DecodeError::Column(name));
             }
             for (point, value) in curve.iter_mut().zip(column) {
-                *slot(point) = value;
+                *slot(point) = *value;
             }
         }
-        let floats = |column: Option<&ListArray>, name| match column {
-            Some(column) => values::<Float32Type>(column, row, name),
-            None => Ok(None),
+        let floats = |column: &Option<Lists<'_, Float32Type>>| match column {
+            Some(column) => Ok(column.get(row)?.map(<[f32]>::to_vec)),
+            None => Ok::<_, DecodeError>(None),
         };
         let examples = feature_examples.and_then(|column| at(column, row));
-        let features = examples.zip(floats(feature_values, "feature_values")?);
+        let features = examples.zip(floats(&feature_values)?);
         records.push(TrialRecord {
             outcome: TrialOutcome {
                 trial_index: at(index, row).ok_or_else(|| missing("trial_index"))?,
@@ -319,8 +321,8 @@ pub fn decode(batch: &RecordBatch) -> Result<Vec<TrialRecord>, DecodeError> {
                 distances: distances.as_ref().and_then(|column| at_text(column, row)).map(str::to_owned),
                 curve,
                 outputs: TestOutputs {
-                    classes: values::<UInt32Type>(predictions, row, "predictions")?,
-                    log_probabilities: floats(probabilities, "log_probabilities")?,
+                    classes: predictions.get(row)?.map(<[u32]>::to_vec),
+                    log_probabilities: floats(&probabilities)?,
                     features: features.map(|(examples, values)| Features { examples, values }),
                 },
             },
@@ -376,17 +378,29 @@ fn at_text(column: &StringArray, row: usize) -> Option<&str> {
     column.is_valid(row).then(|| column.value(row))
 }
 
-fn values<P: ArrowPrimitiveType>(
-    column: &ListArray,
-    row: usize,
+/// A column of lists, as slices.
+struct Lists<'a, P: ArrowPrimitiveType> {
+    column: &'a ListArray,
+    items: &'a [P::Native],
     name: &'static str,
-) -> Result<Option<Vec<P::Native>>, DecodeError> {
-    if !column.is_valid(row) {
-        return Ok(None);
+}
+
+impl<'a, P: ArrowPrimitiveType> Lists<'a, P> {
+    fn new(batch: &'a RecordBatch, name: &'static str) -> Result<Self, DecodeError> {
+        let column = list(batch, name)?;
+        let items = column.values().as_primitive_opt::<P>().ok_or(DecodeError::Column(name))?.values();
+        Ok(Self { column, items, name })
     }
-    let items = column.value(row);
-    let items = items.as_primitive_opt::<P>().ok_or(DecodeError::Column(name))?;
-    Ok(Some(items.values().to_vec()))
+
+    /// The list of a row; none where it is null.
+    fn get(&self, row: usize) -> Result<Option<&'a [P::Native]>, DecodeError> {
+        if !self.column.is_valid(row) {
+            return Ok(None);
+        }
+        let end = |at: usize| self.column.value_offsets().get(at).and_then(|end| usize::try_from(*end).ok());
+        let range = end(row).zip(end(row + 1)).and_then(|(from, to)| self.items.get(from..to));
+        range.map(Some).ok_or(DecodeError::Column(self.name))
+    }
 }
 
 /// Writes a batch as an Arrow IPC stream.

@@ -134,9 +134,16 @@ pub(super) struct CoordinatorArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ClientArgs {
-    /// The coordinator
-    #[arg(long, env = "EVENKEEL_ENDPOINT", default_value = "http://127.0.0.1:7070", global = true)]
-    pub endpoint: String,
+    /// The coordinator, or several separated by commas: the one that leads is found
+    #[arg(
+        long,
+        env = "EVENKEEL_ENDPOINT",
+        default_value = "http://127.0.0.1:7070",
+        value_delimiter = ',',
+        value_name = "URL",
+        global = true
+    )]
+    pub endpoint: Vec<String>,
     /// As JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -6,36 +6,21 @@ use std::path::Path;
 
 use comfy_table::{Table, presets};
 use evenkeel_common::PROTOCOL_VERSION;
-use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
-use evenkeel_proto::{MAX_MESSAGE_BYTES, v1};
+use evenkeel_proto::v1;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use super::args::{ClientArgs, ReportArgs, ResultsArgs, SubmitArgs, SweepArgs, WorkersArgs, WorkersCommand};
+use super::connection::{Client, Connection, is_gone};
 use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
 use super::progress::{Display, Progress, TrainingLine};
-use crate::dispatch::{chunks, connect, input_files};
+use crate::dispatch::{chunks, input_files};
 use crate::submission::Sweep;
-
-type Client = SweepServiceClient<Channel>;
-
-async fn client(args: &ClientArgs) -> Result<Client, Failure> {
-    let channel = connect(&args.endpoint).await.map_err(|error| {
-        Failure::unavailable(format!(
-            "no coordinator answers at {}: {error}\n  start one with `evenkeel coordinator`, or name another with --endpoint",
-            args.endpoint
-        ))
-    })?;
-    Ok(SweepServiceClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES))
-}
 
 pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
     // Everything that can be wrong with a spec is found here, before anything is sent.
     let sweep = Sweep::from_file(&args.spec)?;
-    let mut client = client(&args.client).await?;
+    let mut coordinator = Connection::open(&args.client).await?;
     let spec = v1::SubmitSpec {
         protocol_version: PROTOCOL_VERSION,
         spec: sweep.grid.spec().to_canonical_json(),
@@ -49,9 +34,16 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
     let wrap = |message| v1::SubmitRequest { message: Some(message) };
     let files: Vec<v1::Chunk> =
         sweep.files.iter().flat_map(|(name, bytes)| chunks(name, bytes).collect::<Vec<_>>()).collect();
-    let messages = std::iter::once(wrap(v1::submit_request::Message::Spec(spec)))
-        .chain(files.into_iter().map(move |chunk| wrap(v1::submit_request::Message::Data(chunk))));
-    let response = client.submit(futures::stream::iter(messages)).await?.into_inner();
+    let messages: Vec<v1::SubmitRequest> = std::iter::once(wrap(v1::submit_request::Message::Spec(spec)))
+        .chain(files.into_iter().map(move |chunk| wrap(v1::submit_request::Message::Data(chunk))))
+        .collect();
+    let submitted = coordinator
+        .ask(|mut client| {
+            let messages = messages.clone();
+            async move { client.submit(futures::stream::iter(messages)).await }
+        })
+        .await;
+    let response = submitted?;
     let status = response.status.ok_or_else(|| Failure::unavailable("the coordinator answered nothing"))?;
     if args.client.json && !args.wait {
         let mut value = status_json(&status);
@@ -66,11 +58,12 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         eprintln!("sweep {} {known}: {} trials", status.sweep_id, thousands(status.total));
         println!("{}", status.sweep_id);
     }
-    if args.wait { follow(&mut client, status.sweep_id, args.client.json).await } else { Ok(Exit::Fine) }
+    if args.wait { follow(&mut coordinator, status.sweep_id, args.client.json).await } else { Ok(Exit::Fine) }
 }
 
 pub async fn list(args: ClientArgs) -> Result<Exit, Failure> {
-    let sweeps = client(&args).await?.list_sweeps(v1::ListSweepsRequest {}).await?.into_inner().sweeps;
+    let list = |mut client: Client| async move { client.list_sweeps(v1::ListSweepsRequest {}).await };
+    let sweeps = Connection::open(&args).await?.ask(list).await?.sweeps;
     if args.json {
         println!("{:#}", json!({ "sweeps": sweeps.iter().map(status_json).collect::<Vec<_>>() }));
         return Ok(Exit::Fine);
@@ -92,19 +85,31 @@ pub async fn list(args: ClientArgs) -> Result<Exit, Failure> {
 
 pub async fn status(args: SweepArgs) -> Result<Exit, Failure> {
     let request = v1::GetSweepRequest { sweep_id: args.id.to_string() };
-    let status = client(&args.client).await?.get_sweep(request).await?.into_inner();
+    let status = Connection::open(&args.client)
+        .await?
+        .ask(|mut client| {
+            let request = request.clone();
+            async move { client.get_sweep(request).await }
+        })
+        .await?;
     show(&status, args.client.json);
     Ok(Exit::Fine)
 }
 
 pub async fn watch(args: SweepArgs) -> Result<Exit, Failure> {
-    let mut client = client(&args.client).await?;
-    follow(&mut client, args.id.to_string(), args.client.json).await
+    let mut coordinator = Connection::open(&args.client).await?;
+    follow(&mut coordinator, args.id.to_string(), args.client.json).await
 }
 
 pub async fn change(args: SweepArgs, change: v1::SweepChange) -> Result<Exit, Failure> {
     let request = v1::ChangeSweepRequest { sweep_id: args.id.to_string(), change: change.into() };
-    let status = client(&args.client).await?.change_sweep(request).await?.into_inner();
+    let status = Connection::open(&args.client)
+        .await?
+        .ask(|mut client| {
+            let request = request.clone();
+            async move { client.change_sweep(request).await }
+        })
+        .await?;
     show(&status, args.client.json);
     Ok(Exit::Fine)
 }
@@ -146,7 +151,13 @@ pub(super) async fn fetch(
     request: v1::ExportSweepRequest,
     place: impl Fn(&str) -> Result<std::path::PathBuf, Failure>,
 ) -> Result<Vec<String>, Failure> {
-    let mut stream = client(args).await?.export_sweep(request).await?.into_inner();
+    let mut stream = Connection::open(args)
+        .await?
+        .ask(|mut client| {
+            let request = request.clone();
+            async move { client.export_sweep(request).await }
+        })
+        .await?;
     let mut open: HashMap<String, (std::fs::File, std::path::PathBuf, std::path::PathBuf)> = HashMap::new();
     let mut names = Vec::new();
     while let Some(chunk) = stream.message().await? {
@@ -180,13 +191,19 @@ pub(super) async fn fetch(
 }
 
 pub async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
-    let mut client = client(&args.client).await?;
+    let mut coordinator = Connection::open(&args.client).await?;
     if let Some(WorkersCommand::Drain { id }) = args.command {
-        client.drain_worker(v1::DrainWorkerRequest { worker_id: id.clone() }).await?;
+        let request = v1::DrainWorkerRequest { worker_id: id.clone() };
+        let drain = |mut client: Client| {
+            let request = request.clone();
+            async move { client.drain_worker(request).await }
+        };
+        coordinator.ask(drain).await?;
         println!("{id} finishes what it runs and leaves");
         return Ok(Exit::Fine);
     }
-    let workers = client.list_workers(v1::ListWorkersRequest {}).await?.into_inner().workers;
+    let list = |mut client: Client| async move { client.list_workers(v1::ListWorkersRequest {}).await };
+    let workers = coordinator.ask(list).await?.workers;
     if args.client.json {
         let workers: Vec<Value> = workers
             .iter()
@@ -221,34 +238,55 @@ pub async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
-async fn follow(client: &mut Client, id: String, json: bool) -> Result<Exit, Failure> {
-    let mut stream = client.watch_sweep(v1::WatchSweepRequest { sweep_id: id }).await?.into_inner();
+/// Shows a sweep until it ends, from coordinator to coordinator.
+async fn follow(coordinator: &mut Connection, id: String, json: bool) -> Result<Exit, Failure> {
     let mut display = Display::new(json);
-    let mut last = None;
     let mut signals = super::coordinator::Signals::new()?;
-    loop {
-        let status = tokio::select! {
-            status = stream.message() => status?,
+    let request = v1::WatchSweepRequest { sweep_id: id };
+    let last = loop {
+        let watching = coordinator.ask(|mut client| {
+            let request = request.clone();
+            async move { client.watch_sweep(request).await }
+        });
+        let mut stream = tokio::select! {
+            stream = watching => stream?,
             () = signals.recv() => return Ok(Exit::Interrupted),
         };
-        let Some(status) = status else { break };
-        if json {
-            println!("{}", status_json(&status));
-        }
-        display.show(&progress(&status));
-        last = Some(status);
-    }
-    let last = last.ok_or_else(|| Failure::unavailable("the coordinator said nothing about it"))?;
-    display.finish(&progress(&last));
-    match last.state() {
-        v1::SweepState::Completed | v1::SweepState::Cancelled => {
-            if !json {
-                show(&last, false);
+        let mut last = None;
+        loop {
+            let status = tokio::select! {
+                status = stream.message() => status,
+                () = signals.recv() => return Ok(Exit::Interrupted),
+            };
+            let status = match status {
+                Ok(Some(status)) => status,
+                Ok(None) => break,
+                Err(error) if is_gone(&error) => break,
+                Err(error) => return Err(error.into()),
+            };
+            if json {
+                println!("{}", status_json(&status));
             }
-            Ok(if last.failed > 0 { Exit::SomeFailed } else { Exit::Fine })
+            display.show(&progress(&status));
+            last = Some(status);
         }
-        _ => Err(Failure::unavailable("the coordinator stopped; the sweep goes on once one leads again")),
+        let ended = |status: &v1::SweepStatus| {
+            matches!(status.state(), v1::SweepState::Completed | v1::SweepState::Cancelled)
+        };
+        if let Some(last) = last.filter(ended) {
+            break last;
+        }
+        display.say("the coordinator is gone; looking for the one that leads");
+        tokio::select! {
+            again = coordinator.again() => again?,
+            () = signals.recv() => return Ok(Exit::Interrupted),
+        }
+    };
+    display.finish(&progress(&last));
+    if !json {
+        show(&last, false);
     }
+    Ok(if last.failed > 0 { Exit::SomeFailed } else { Exit::Fine })
 }
 
 fn progress(status: &v1::SweepStatus) -> Progress {

@@ -1,14 +1,15 @@
 //! `evenkeel coordinator`: serves until it is told to stop or can no longer lead.
 
+use std::time::Duration;
+
 use evenkeel_common::runtime::etcd::EtcdConfig;
 use evenkeel_common::runtime::{LogFormat, init_logging};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::args::{CoordinatorArgs, LogFormatArg};
 use super::exit::{Exit, Failure};
-use crate::server::{Server, ServerConfig};
+use crate::server::{Server, ServerConfig, StartError, TermEnd};
 use crate::store::Store;
 
 /// Ctrl-C and SIGTERM.
@@ -53,25 +54,43 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
             .then(|| EtcdConfig { endpoints: args.etcd.clone(), cluster: args.cluster.clone() }),
         advertise: args.advertise.unwrap_or_else(|| format!("http://{}:{port}", host())),
     };
-    let stop = CancellationToken::new();
-    let starting = Server::start(config, &stop);
-    let mut server = tokio::select! {
-        server = starting => server?,
-        () = signals.recv() => return Ok(Exit::Fine),
-    };
+    let server = Server::open(config).await?;
     tracing::info!(grpc = %server.grpc, "coordinator serving");
-    let end = tokio::select! {
-        () = signals.recv() => None,
-        end = server.ended() => Some(end),
-    };
-    server.stop().await;
-    match end {
-        None => {
-            tracing::info!("coordinator stopped");
-            Ok(Exit::Fine)
+    let ended = terms(&server, !args.etcd.is_empty(), &mut signals).await;
+    server.close().await;
+    ended?;
+    tracing::info!("coordinator stopped");
+    Ok(Exit::Fine)
+}
+
+/// Stands by and leads by turns, until it is told to stop.
+async fn terms(server: &Server, elected: bool, signals: &mut Signals) -> Result<(), Failure> {
+    /// Before it stands again, so that another may win.
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        let led = tokio::select! {
+            term = server.lead() => term,
+            () = signals.recv() => return Ok(()),
+        };
+        let end = match led {
+            Ok(mut term) => {
+                let end = tokio::select! {
+                    () = signals.recv() => None,
+                    end = term.ended() => Some(end),
+                };
+                term.stop().await;
+                match end {
+                    None => return Ok(()),
+                    Some(end) => end,
+                }
+            }
+            Err(StartError::LostWhileLoading) => TermEnd::LeadershipLost,
+            Err(error) => return Err(error.into()),
+        };
+        if !(elected && end == TermEnd::LeadershipLost) {
+            return Err(Failure::unavailable(format!("this coordinator can no longer lead ({end:?})")));
         }
-        Some(end) => Err(Failure::unavailable(format!(
-            "this coordinator can no longer lead ({end:?}); start it again to stand by"
-        ))),
+        tracing::warn!("leadership lost; this coordinator stands by");
+        tokio::time::sleep(PAUSE).await;
     }
 }

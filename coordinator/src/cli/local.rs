@@ -17,7 +17,7 @@ use super::workers::LocalWorkers;
 use crate::collect::collect;
 use crate::driver::{Snapshot, SweepView, WorkerState};
 use crate::export::{Format, RunInfo, Summary};
-use crate::server::{Server, ServerConfig};
+use crate::server::{Server, ServerConfig, Term};
 use crate::store::{Store, StoredState};
 use crate::submission::Sweep;
 
@@ -38,8 +38,9 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         etcd: None,
         advertise: String::new(),
     };
-    let mut server = Server::start(config, &CancellationToken::new()).await?;
-    let (view, created) = server.driver.submit(sweep).await?;
+    let server = Server::open(config).await?;
+    let mut term = server.lead().await?;
+    let (view, created) = term.driver.submit(sweep).await?;
     let id = view.id.clone();
     let record = directory.store.read_sweep(&id).await?;
     let sweep = Sweep::from_store(&directory.store, &record).await?;
@@ -48,11 +49,11 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     }
     let view = match view.state {
         StoredState::Paused | StoredState::Cancelled => {
-            server.driver.change(&id, crate::driver::Change::Resume).await?
+            term.driver.change(&id, crate::driver::Change::Resume).await?
         }
         StoredState::Completed if view.counts.failed > 0 => {
             display.say(&format!("trying the {} failed trials again", view.counts.failed));
-            server.driver.change(&id, crate::driver::Change::Retry).await?
+            term.driver.change(&id, crate::driver::Change::Retry).await?
         }
         _ => view,
     };
@@ -70,10 +71,11 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
             workers.spawn(async move { local.keep(number, stop).await });
         }
     }
-    let end = follow(&mut server, &id, &sweep.grid, &mut display, &mut workers).await;
+    let end = follow(&mut term, &id, &sweep.grid, &mut display, &mut workers).await;
     stop.cancel();
     let ending = async { while workers.join_next().await.is_some() {} };
-    tokio::join!(server.stop(), ending);
+    tokio::join!(term.stop(), ending);
+    server.close().await;
     let view = match end {
         Ok(End::Ended(view)) => view,
         Ok(End::Interrupted) => {
@@ -138,13 +140,13 @@ enum End {
 }
 
 async fn follow(
-    server: &mut Server,
+    term: &mut Term,
     id: &evenkeel_common::id::SweepId,
     grid: &Grid,
     display: &mut Display,
     workers: &mut JoinSet<Result<(), Failure>>,
 ) -> Result<End, Failure> {
-    let mut snapshots = server.driver.watch();
+    let mut snapshots = term.driver.watch();
     let mut signals = super::coordinator::Signals::new()?;
     loop {
         let now = snapshots.borrow_and_update().clone();
@@ -165,7 +167,7 @@ async fn follow(
                 display.finish(&progress);
                 return Ok(End::Interrupted);
             }
-            end = server.ended() => return Err(Failure::unavailable(format!("the coordinator stopped: {end:?}"))),
+            end = term.ended() => return Err(Failure::unavailable(format!("the coordinator stopped: {end:?}"))),
             Some(worker) = workers.join_next() => match worker {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => return Err(failure),

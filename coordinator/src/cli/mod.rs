@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod compare;
+mod connection;
 mod coordinator;
 mod exit;
 mod local;

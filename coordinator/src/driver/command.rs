@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use evenkeel_common::id::SweepId;
 use evenkeel_common::runtime::now_ms;
-use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::snapshot::Rate;
 use super::training::Training;
 use super::{Driver, Snapshot, SweepEntry, SweepView, WorkerState};
-use crate::core::{Event, StatusCounts, WorkerId};
+use crate::core::{Event, WorkerId};
 use crate::dispatch::LinkCommand;
 use crate::store::{LoadedSweep, Store, StoreError, StoredState, data_path};
 use crate::submission::{Shape, Sweep};
@@ -188,21 +187,8 @@ impl DriverHandle {
     }
 
     async fn load(&self, id: &SweepId) -> Result<(), CommandError> {
-        let record = self.store.read_sweep(id).await?;
-        let sweep = Sweep::from_store(&self.store, &record).await?;
-        let (last, _) = self.store.states(id).await?;
-        let loaded = match last {
-            // How it ended is on record: no need to read its segments.
-            Some(last) if last.counts.is_some() => LoadedSweep {
-                record,
-                state: last.state,
-                seconds: last.seconds,
-                done: RoaringTreemap::new(),
-                failed: RoaringTreemap::new(),
-                counts: last.counts.map(StatusCounts::from).unwrap_or_default(),
-            },
-            _ => self.store.load_sweep(id).await?,
-        };
+        let loaded = self.store.load_state(id).await?;
+        let sweep = Sweep::from_store(&self.store, &loaded.record).await?;
         self.add(Arc::new(sweep), loaded).await
     }
 

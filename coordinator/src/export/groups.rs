@@ -1,15 +1,14 @@
-//! Groups (the seeds of one configuration), and pairs of strategy and baseline on the same dataset and model.
+//! Groups: the seeds of one configuration.
 
 use std::sync::Arc;
 
 use evenkeel_common::grid::{Coordinates, Grid};
 use evenkeel_common::results::{Measures, Status, TrialOutcome};
-use evenkeel_common::stats::{
-    Bootstrap, FailedRuns, Pairs, RatioEstimate, Sample, Summary as Numbers, brown_forsythe,
-};
+use evenkeel_common::stats::{FailedRuns, Sample, Summary as Numbers};
 use evenkeel_common::theory::{FullConstants, full_bound, rate_constant};
 
 use super::outputs::{Outputs, Parting};
+use super::pairs::{Block, Comparing};
 use super::points::{DatasetPoint, Place, Points, StrategyPoint};
 use super::tables::Tables;
 use super::tally::Tally;
@@ -26,10 +25,10 @@ pub(super) const EXPECTED_MAX: [u32; 4] = [2, 5, 10, 20];
 
 /// A seed's numbers, as far as pairs need them.
 #[derive(Clone, Copy, Debug)]
-struct Seed {
-    position: u64,
-    score: Option<f64>,
-    loo: Option<f64>,
+pub(super) struct Seed {
+    pub position: u64,
+    pub score: Option<f64>,
+    pub loo: Option<f64>,
 }
 
 /// What the hard-margin problem of a training set says beside its margin.
@@ -100,6 +99,11 @@ impl Group {
     /// Trials that there are of it.
     pub fn recorded(&self) -> u64 {
         self.completed + self.diverged + self.failed
+    }
+
+    /// Its completed trials, by the position of their seed.
+    pub fn seeds(&self) -> &[Seed] {
+        &self.seeds
     }
 
     /// Position of the seed and score of its completed trials.
@@ -209,75 +213,13 @@ impl Open {
     }
 }
 
-/// One quantity of a strategy point against a baseline point, paired on the seed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Compared {
-    /// Statistics of strategy − baseline.
-    pub difference: Option<Numbers>,
-    /// Mean of the strategy over mean of the baseline.
-    pub mean_ratio: Option<f64>,
-    /// Variance of the strategy over variance of the baseline, with its interval.
-    pub variance_ratio: Option<RatioEstimate>,
-    /// p-value of the test of Brown & Forsythe that both vary equally.
-    pub equal_variances: Option<f64>,
-    /// The two variances, from two pairs on.
-    pub variances: Option<(f64, f64)>,
-    /// The values themselves.
-    pub pairs: Pairs,
-}
-
-impl Compared {
-    fn of(
-        bootstrap: &mut Bootstrap,
-        strategy: &[Seed],
-        baseline: &[Seed],
-        get: impl Fn(&Seed) -> Option<f64>,
-    ) -> Self {
-        let (mut ours, mut theirs, mut differences) =
-            (Sample::default(), Sample::default(), Sample::default());
-        let mut pairs = Pairs::new();
-        let mut rest = baseline.iter().peekable();
-        for seed in strategy {
-            // Both are sorted by seed.
-            while rest.next_if(|other| other.position < seed.position).is_some() {}
-            let other = rest.peek().filter(|other| other.position == seed.position);
-            if let (Some(a), Some(b)) = (get(seed), other.and_then(|other| get(other))) {
-                ours.push(a);
-                theirs.push(b);
-                differences.push(a - b);
-                if a.is_finite() && b.is_finite() {
-                    pairs.push((a, b));
-                }
-            }
-        }
-        let means = (ours.summary().map(|n| n.mean), theirs.summary().map(|n| n.mean));
-        Self {
-            difference: differences.summary(),
-            mean_ratio: means.0.zip(means.1).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b),
-            variance_ratio: bootstrap.mean_variance_ratio(std::slice::from_ref(&pairs)),
-            equal_variances: brown_forsythe(&ours.sorted(), &theirs.sorted()).map(|(_, p)| p),
-            variances: ours.variance().zip(theirs.variance()),
-            pairs,
-        }
-    }
-}
-
-/// A strategy point against a baseline point.
-pub(super) struct Pair<'a> {
-    pub group: &'a Group,
-    pub baseline: &'a Group,
-    pub score: Compared,
-    pub loo: Compared,
-}
-
 /// The group whose trials arrive, and the groups of its dataset and model that are still to be compared.
 pub(super) struct Groups {
     open: Option<Open>,
     /// Dataset entry, dataset point and model of the groups held.
     block: Option<(usize, u64, usize)>,
     held: Vec<Group>,
-    bootstrap: Bootstrap,
-    baseline: usize,
+    comparing: Comparing,
     seeds: u64,
     /// Why nothing is compared, if so.
     left_out: Option<String>,
@@ -305,8 +247,7 @@ impl Groups {
             open: None,
             block: None,
             held: Vec::new(),
-            bootstrap: Bootstrap::default(),
-            baseline,
+            comparing: Comparing::start(baseline),
             seeds: grid.seeds(),
             left_out,
         }
@@ -359,25 +300,26 @@ impl Groups {
             tally.theory(group, &theory);
             tables.theory(group, &theory)?;
         }
-        let (baselines, others): (Vec<&Group>, Vec<&Group>) =
-            held.iter().partition(|group| group.at.strategy == self.baseline);
-        for group in &others {
-            for base in &baselines {
-                // The distance of head tuning is of directions, that of full fine-tuning of weights: two quantities.
-                let loo = match group.strategy.config.setting == base.strategy.config.setting {
-                    true => Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.loo),
-                    false => Compared::default(),
-                };
-                let pair = Pair {
-                    group,
-                    baseline: base,
-                    score: Compared::of(&mut self.bootstrap, &group.seeds, &base.seeds, |seed| seed.score),
-                    loo,
-                };
-                tally.pair(&pair);
-                tables.comparison(&pair)?;
-            }
+        self.comparing.submit(held)?;
+        while let Some(block) = self.comparing.try_next() {
+            note(&block, tables, tally)?;
         }
         Ok(())
     }
+
+    /// Ends the last block, and waits for all comparisons.
+    pub fn finish(&mut self, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
+        self.end_block(tables, tally)?;
+        while let Some(block) = self.comparing.next()? {
+            note(&block, tables, tally)?;
+        }
+        Ok(())
+    }
+}
+
+fn note(block: &Block, tables: &mut Tables, tally: &mut Tally) -> Result<(), ExportError> {
+    block.pairs().try_for_each(|pair| {
+        tally.pair(&pair);
+        tables.comparison(&pair)
+    })
 }

@@ -11,7 +11,8 @@
 //! | `outputs` | how far the seeds of a group part in predictions and representations |
 //! | `points` | names and canonical forms of dataset and strategy points, each resolved once |
 //! | `tables` | what each table holds |
-//! | `groups` | groups, and pairs of strategy and baseline |
+//! | `groups` | the seeds of one configuration |
+//! | `pairs` | groups against those of the baseline |
 //! | `theory` | the bound of a group |
 //! | `thin` | samples of what there is too much of to keep |
 //! | `tally` | what the summary and the report need, in bounded memory |
@@ -22,6 +23,7 @@
 mod file;
 mod groups;
 mod outputs;
+mod pairs;
 mod points;
 mod ranks;
 mod rows;
@@ -256,8 +258,8 @@ impl Exporter {
         if let Some(group) = self.groups.take() {
             end_group(&group, &mut self.groups, &mut self.tables, &mut self.tally)?;
         }
-        self.groups.end_block(&mut self.tables, &mut self.tally)?;
-        self.tables.flush()?;
+        self.groups.finish(&mut self.tables, &mut self.tally)?;
+        self.tables.flush_all()?;
         let summary = summary::summarize(&self.grid, &self.sweep, &self.tally, self.groups.left_out(), run);
         let yaml = self.grid.spec().to_canonical_yaml();
         let plots = self.tally.plots();

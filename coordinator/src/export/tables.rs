@@ -7,7 +7,8 @@ use evenkeel_common::id::{SweepId, TrialId};
 use evenkeel_common::results::{Measures, TrialRecord};
 use evenkeel_common::stats::Summary as Numbers;
 
-use super::groups::{EXPECTED_MAX, Group, Pair};
+use super::groups::{EXPECTED_MAX, Group};
+use super::pairs::Pair;
 use super::points::Place;
 use super::rows::{Kind, Rows};
 use super::theory::Theory;
@@ -119,15 +120,9 @@ impl Tables {
         })
     }
 
+    /// Those with rows of trials, and of groups as they end.
     fn all(&mut self) -> impl Iterator<Item = &mut Table> {
-        let always = [
-            &mut self.results,
-            &mut self.execution,
-            &mut self.curves,
-            &mut self.stability,
-            &mut self.comparisons,
-            &mut self.theory,
-        ];
+        let always = [&mut self.results, &mut self.execution, &mut self.curves, &mut self.stability];
         always.into_iter().chain(self.predictions.as_mut()).chain(self.representations.as_mut())
     }
 
@@ -212,7 +207,7 @@ impl Tables {
         row.text(Some(&dataset.name)).text(Some(&dataset.json)).text(Some(&pair.group.model));
         row.text(Some(&strategy.name)).text(Some(&strategy.json));
         row.text(Some(&baseline.name)).text(Some(&baseline.json));
-        for quantity in [&pair.score, &pair.loo] {
+        for quantity in [pair.score, pair.loo] {
             let difference = quantity.difference.as_ref();
             let interval = difference.and_then(|numbers| numbers.ci95);
             row.whole(Some(difference.map_or(0, |numbers| numbers.count)));
@@ -254,9 +249,16 @@ impl Tables {
         if row.len() >= BATCH_ROWS { self.theory.flush() } else { Ok(()) }
     }
 
-    /// Writes the rows made until now.
+    /// Writes the rows that trials and groups made until now.
     pub fn flush(&mut self) -> Result<(), ExportError> {
         self.all().try_for_each(Table::flush)
+    }
+
+    /// Writes all rows.
+    pub fn flush_all(&mut self) -> Result<(), ExportError> {
+        self.flush()?;
+        self.comparisons.flush()?;
+        self.theory.flush()
     }
 
     /// Gives the files their names.
@@ -351,7 +353,7 @@ fn execution() -> Rows {
 }
 
 fn curves() -> Rows {
-    let mut fields = named(&[("trial_index", Kind::Whole), ("trial_id", Kind::Word), ("step", Kind::Small)]);
+    let mut fields = named(&[("trial_index", Kind::Whole), ("trial_id", Kind::Text), ("step", Kind::Small)]);
     fields.extend(reals(["train_loss", "eval_loss", "score", "loo_mean", "direction_residual"]));
     Rows::new(fields)
 }

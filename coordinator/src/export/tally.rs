@@ -7,9 +7,10 @@ use evenkeel_common::grid::{Coordinates, Grid};
 use evenkeel_common::results::{CurvePoint, Status, TrialOutcome};
 use evenkeel_common::stats::{FailedRuns, Pairs, Sample};
 
-use super::groups::{Group, Pair};
+use super::groups::Group;
 use super::measured;
 use super::outputs::PartingMeans;
+use super::pairs::Pair;
 use super::points::{Lines, Points, number};
 use super::ranks::{self, Row};
 use super::theory::Theory;

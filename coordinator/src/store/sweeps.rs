@@ -240,6 +240,26 @@ impl Store {
         Ok(LoadedSweep { record, state, seconds, done, failed, counts })
     }
 
+    /// Loads how a sweep stands: of one that has ended what is on record, without reading its segments, and so without
+    /// which trials count.
+    ///
+    /// # Errors
+    /// When something of it is missing, unreadable or of a newer version.
+    pub async fn load_state(&self, id: &SweepId) -> Result<LoadedSweep, StoreError> {
+        let record = self.read_sweep(id).await?;
+        match self.states(id).await?.0 {
+            Some(StateRecord { state, seconds, counts: Some(counts), .. }) => Ok(LoadedSweep {
+                record,
+                state,
+                seconds,
+                done: RoaringTreemap::new(),
+                failed: RoaringTreemap::new(),
+                counts: counts.into(),
+            }),
+            _ => self.load_sweep(id).await,
+        }
+    }
+
     /// All records of a sweep, to be read window by window.
     ///
     /// # Errors

@@ -1,0 +1,118 @@
+//! A connection to the coordinator that leads, whichever of several that is.
+
+use std::future::Future;
+use std::time::Duration;
+
+use evenkeel_proto::MAX_MESSAGE_BYTES;
+use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+use super::args::ClientArgs;
+use super::exit::Failure;
+use crate::dispatch::connect;
+use crate::seat::{LEADER, NOBODY};
+
+/// A client of one coordinator.
+pub(super) type Client = SweepServiceClient<Channel>;
+
+/// How long an election may take: a lease runs out, and the store is loaded.
+const ELECTION: Duration = Duration::from_secs(30);
+/// How long a sweep is followed without a coordinator.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A connection that follows the leader.
+pub(super) struct Connection {
+    endpoints: Vec<String>,
+    client: Client,
+    /// The endpoint it leads to.
+    at: String,
+}
+
+impl Connection {
+    /// Connects to the first coordinator that answers.
+    pub async fn open(args: &ClientArgs) -> Result<Self, Failure> {
+        let endpoints = args.endpoint.clone();
+        let (at, client) = any(&endpoints).await?;
+        Ok(Self { endpoints, client, at })
+    }
+
+    /// Asks the leader: a coordinator that stands by names it, and one that is gone is looked for at the other endpoints. What
+    /// is asked may be asked twice.
+    pub async fn ask<T, F>(&mut self, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let give_up = Instant::now() + ELECTION;
+        loop {
+            let status = match call(self.client.clone()).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let refusal = status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok());
+            match refusal {
+                Some(leader) if leader != NOBODY && leader != self.at => {
+                    if let Ok(client) = reach(leader).await {
+                        (self.at, self.client) = (leader.to_owned(), client);
+                        continue;
+                    }
+                }
+                Some(_) => {}
+                None if is_gone(&status) => {}
+                None => return Err(status.into()),
+            }
+            if Instant::now() >= give_up {
+                return Err(status.into());
+            }
+            // An election is on, or its winner is not heard yet.
+            tokio::time::sleep(PAUSE).await;
+            (self.at, self.client) = any(&self.endpoints).await?;
+        }
+    }
+
+    /// Connects again after the coordinator was lost, with patience.
+    pub async fn again(&mut self) -> Result<(), Failure> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            match any(&self.endpoints).await {
+                Ok((at, client)) => {
+                    (self.at, self.client) = (at, client);
+                    return Ok(());
+                }
+                Err(failure) if Instant::now() >= give_up => return Err(failure),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Whether a call failed because nobody is at the other end any more.
+pub(super) fn is_gone(status: &Status) -> bool {
+    let transport = std::error::Error::source(status).is_some();
+    transport && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
+}
+
+async fn reach(endpoint: &str) -> Result<Client, tonic::transport::Error> {
+    let channel = connect(endpoint).await?;
+    Ok(SweepServiceClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+/// The first endpoint that answers.
+async fn any(endpoints: &[String]) -> Result<(String, Client), Failure> {
+    let mut tried = Vec::new();
+    for endpoint in endpoints {
+        match reach(endpoint).await {
+            Ok(client) => return Ok((endpoint.clone(), client)),
+            Err(error) => tried.push(format!("{endpoint}: {error}")),
+        }
+    }
+    Err(Failure::unavailable(format!(
+        "no coordinator answers at {}\n  start one with `evenkeel coordinator`, or name another with --endpoint",
+        tried.join(", nor at ")
+    )))
+}
