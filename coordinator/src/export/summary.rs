@@ -214,7 +214,7 @@ pub(super) fn summarize(
         seeds: grid.seeds(),
         groups: tally.groups,
         baseline: spec.baseline_name().to_owned(),
-        strategies: corrected(tally.lines.iter().map(|line| line_summary(line, tally, spec)).collect()),
+        strategies: corrected(line_summaries(tally, spec)),
         slopes_heads: slopes::in_heads(&tally.lines, spec),
         ranks: ranks::ranks(&tally.ranked, &tally.lines),
         failures,
@@ -269,6 +269,16 @@ fn corrected(mut lines: Vec<LineSummary>) -> Vec<LineSummary> {
         *p = adjusted.next().unwrap_or(*p);
     }
     lines
+}
+
+/// One a line, made beside one another: their bootstraps take a while.
+fn line_summaries(tally: &Tally, spec: &evenkeel_common::spec::Spec) -> Vec<LineSummary> {
+    let make = |line| line_summary(line, tally, spec);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = tally.lines.iter().map(|line| scope.spawn(move || make(line))).collect();
+        let made = threads.into_iter().zip(&tally.lines);
+        made.map(|(thread, line)| thread.join().unwrap_or_else(|_| make(line))).collect()
+    })
 }
 
 fn line_summary(line: &LineTally, tally: &Tally, spec: &evenkeel_common::spec::Spec) -> LineSummary {

@@ -47,8 +47,8 @@ pub fn to_parquet(batch: &RecordBatch) -> Result<Bytes, parquet::errors::Parquet
 /// When it cannot be read or is damaged.
 pub async fn read_contents(store: &Store, path: &str) -> Result<Contents, StoreError> {
     let bytes = store.read(path).await?;
-    let (batches, values) = open(path, bytes, Some(&["trial_index", "status"]))?;
-    let mut trials = Vec::new();
+    let Opened { batches, values, rows } = open(path, bytes, Some(&["trial_index", "status"]))?;
+    let mut trials = Vec::with_capacity(rows);
     for batch in batches {
         trials.extend(results::trials_of(&batch?).map_err(|error| corrupt(path, &error))?);
     }
@@ -61,21 +61,28 @@ pub async fn read_contents(store: &Store, path: &str) -> Result<Contents, StoreE
 /// When it cannot be read or is damaged.
 pub async fn read_records(store: &Store, path: &str) -> Result<Vec<TrialRecord>, StoreError> {
     let bytes = store.read(path).await?;
-    let mut records = Vec::new();
-    for batch in open(path, bytes, None)?.0 {
+    let Opened { batches, rows, .. } = open(path, bytes, None)?;
+    let mut records = Vec::with_capacity(rows);
+    for batch in batches {
         records.extend(results::decode(&batch?).map_err(|error| corrupt(path, &error))?);
     }
     Ok(records)
 }
 
-type Opened<B> = Result<(B, u64), StoreError>;
+/// A segment that is read batch by batch.
+struct Opened<B> {
+    batches: B,
+    /// Values of all columns, read or not.
+    values: u64,
+    rows: usize,
+}
 
-/// Some columns of a segment (or all), and the number of values of all of them.
+/// Opens some columns of a segment, or all.
 fn open(
     path: &str,
     bytes: Bytes,
     columns: Option<&[&str]>,
-) -> Opened<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>> {
+) -> Result<Opened<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>>, StoreError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| corrupt(path, &error))?;
     let metadata: HashMap<&str, &str> = builder
         .metadata()
@@ -96,6 +103,8 @@ fn open(
     }
     let chunks = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
     let values = chunks.map(|chunk| u64::try_from(chunk.num_values()).unwrap_or(0)).sum();
+    // What the file says of itself is only a hint of how much memory to take.
+    let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0).min(1 << 20);
     let builder = match columns {
         Some(columns) => {
             let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
@@ -105,7 +114,8 @@ fn open(
     };
     let reader = builder.with_batch_size(16_384).build().map_err(|error| corrupt(path, &error))?;
     let path = path.to_owned();
-    Ok((reader.map(move |batch| batch.map_err(|error| corrupt(&path, &error))), values))
+    let batches = reader.map(move |batch| batch.map_err(|error| corrupt(&path, &error)));
+    Ok(Opened { batches, values, rows })
 }
 
 fn corrupt(path: &str, reason: &dyn std::fmt::Display) -> StoreError {

@@ -334,7 +334,7 @@ struct WindowSegment {
 
 impl Windows {
     /// Most trials a window spans.
-    const WIDTH: u64 = 50_000;
+    const WIDTH: u64 = 16_384;
     /// Values that it holds, about: trials may have long lists.
     const VALUES: u64 = 8 << 20;
 
@@ -377,7 +377,9 @@ impl Windows {
                 *left = Vec::new().into_iter().peekable();
             }
         }
-        Ok(Some(places.into_iter().flatten().collect()))
+        let mut records = Vec::with_capacity(places.len());
+        records.extend(places.into_iter().flatten());
+        Ok(Some(records))
     }
 }
 
