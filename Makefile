@@ -12,7 +12,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup data build quickstart test lint bench clean
+.PHONY: help setup data build quickstart test lint bench chaos clean
 
 help: ## Say what there is to make (this text)
 	@echo 'Evenkeel: sweeps that measure how stable fine-tuning is, on one machine or on many.'
@@ -68,6 +68,12 @@ bench: build ## Measure: trials a second, scheduling, time to recover
 	@echo '==> benchmarks'
 	@etcd=$$(scripts/etcd.sh); \
 	  ETCD_BIN=$$etcd $(CARGO) run --locked --release -p evenkeel-tests --bin bench
+
+ROUNDS ?= 3
+SEED ?= 1
+chaos: build ## Kill and freeze a cluster of real processes while it works (ROUNDS=3 SEED=1), and compare its results
+	@etcd=$$(scripts/etcd.sh); \
+	  ETCD_BIN=$$etcd $(CARGO) run --locked --release -p evenkeel-tests --bin chaos -- $(ROUNDS) $(SEED)
 
 clean: ## Delete what was built and the results in out/ (not .deps/: delete that by hand)
 	@echo '==> removing target/ and out/'

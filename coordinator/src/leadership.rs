@@ -17,53 +17,47 @@ pub struct Leadership {
     session: Option<Session>,
 }
 
-/// Why leadership was not won.
-#[derive(Debug, thiserror::Error)]
-pub enum LeadershipError {
-    /// etcd.
-    #[error("etcd: {0}")]
-    Etcd(#[from] etcd_client::Error),
-    /// The store that hands out epochs.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 impl Leadership {
     /// Leads alone: the store hands out the epoch.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn alone(store: &Store) -> Result<Self, LeadershipError> {
+    pub async fn alone(store: &Store) -> Result<Self, StoreError> {
         Ok(Self { epoch: store.next_epoch().await?, session: None })
     }
 
-    /// Stands for election in etcd and waits until it is won. `address` is what others see of the leader.
-    ///
-    /// # Errors
-    /// When etcd refuses; a lease that is lost while waiting starts the campaign over.
-    pub async fn campaign(
-        config: &EtcdConfig,
-        client: &Client,
-        address: &str,
-    ) -> Result<Self, LeadershipError> {
+    /// Stands for election in etcd and waits until it is won, through whatever happens to etcd meanwhile. `address` is what
+    /// others see of the leader.
+    pub async fn campaign(config: &EtcdConfig, client: &Client, address: &str) -> Self {
         const PAUSE: Duration = Duration::from_millis(500);
         loop {
-            let session = Session::open(client.clone()).await?;
-            let mut campaigner = client.clone();
-            let won = tokio::select! {
-                won = campaigner.campaign(config.leader_key(), address, session.lease()) => Some(won?),
-                () = session.lost() => None,
-            };
-            if let Some(key) = won.as_ref().and_then(|won| won.leader()) {
-                // Read it back: a campaign that waited long may have been won with a key that is gone by now.
-                let found = client.clone().get(key.key(), None).await?;
-                let epoch = found.kvs().first().map(etcd_client::KeyValue::create_revision);
-                if epoch == Some(key.rev()) && !session.is_lost() {
-                    return Ok(Self { epoch: key.rev().unsigned_abs(), session: Some(session) });
-                }
+            match Self::stand(config, client, address).await {
+                Ok(Some(won)) => return won,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "etcd does not answer, standing for election again"),
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// One candidacy; none when its lease was lost meanwhile.
+    async fn stand(
+        config: &EtcdConfig,
+        client: &Client,
+        address: &str,
+    ) -> Result<Option<Self>, etcd_client::Error> {
+        let session = Session::open(client.clone()).await?;
+        let mut campaigner = client.clone();
+        let won = tokio::select! {
+            won = campaigner.campaign(config.leader_key(), address, session.lease()) => won?,
+            () = session.lost() => return Ok(None),
+        };
+        let Some(key) = won.leader() else { return Ok(None) };
+        // Read it back: a campaign that waited long may have been won with a key that is gone by now.
+        let found = client.clone().get(key.key(), None).await?;
+        let epoch = found.kvs().first().map(etcd_client::KeyValue::create_revision);
+        let held = epoch == Some(key.rev()) && !session.is_lost();
+        Ok(held.then(|| Self { epoch: key.rev().unsigned_abs(), session: Some(session) }))
     }
 
     /// The epoch.

@@ -170,6 +170,8 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         request: Request<v1::WatchSweepRequest>,
     ) -> Result<Response<Self::WatchSweepStream>, Status> {
         let driver = self.seat.leading().await?;
+        // Who has just begun to lead knows its sweeps from the next snapshot on.
+        driver.refresh().await.map_err(|error| to_status(&error))?;
         let id = self.find(&request.into_inner().sweep_id).await?.id;
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move {

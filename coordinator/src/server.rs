@@ -14,7 +14,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
-use crate::leadership::{Leadership, LeadershipError};
+use crate::leadership::Leadership;
 use crate::membership::{Embedded, Etcd, Membership};
 use crate::rpc::SweepRpc;
 use crate::seat::Seat;
@@ -45,9 +45,6 @@ pub enum StartError {
         /// What happened.
         source: etcd_client::Error,
     },
-    /// Leadership.
-    #[error(transparent)]
-    Leadership(#[from] LeadershipError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -141,7 +138,7 @@ impl Server {
             None => (Box::new(self.registry.clone()), Leadership::alone(&self.store).await?),
             Some((etcd, client)) => {
                 tracing::info!(cluster = %etcd.cluster, "standing for election");
-                let won = Leadership::campaign(etcd, client, &self.advertise).await?;
+                let won = Leadership::campaign(etcd, client, &self.advertise).await;
                 (Box::new(Etcd::new(etcd.clone(), client.clone())), won)
             }
         };

@@ -50,10 +50,15 @@ impl Process {
 
     /// Kills it as `kill -9` does, and says whether it was alive until then.
     pub fn kill(&mut self) -> bool {
-        let alive = matches!(self.child.try_wait(), Ok(None));
+        let alive = !self.has_ended();
         let _ = self.child.kill();
         let _ = self.child.wait();
         alive
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Asks it to leave (SIGTERM).
@@ -61,7 +66,15 @@ impl Process {
     /// # Errors
     /// When `kill` cannot be run.
     pub fn terminate(&self) -> anyhow::Result<()> {
-        Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
+        self.signal("-TERM")
+    }
+
+    /// Sends it a signal, as `kill` names it (`-STOP`).
+    ///
+    /// # Errors
+    /// When `kill` cannot be run.
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        Command::new("kill").arg(signal).arg(self.pid().to_string()).status()?;
         Ok(())
     }
 

@@ -116,11 +116,6 @@ fn leads(coordinator: &Coordinator) -> bool {
     coordinator.process.log().contains("store loaded")
 }
 
-fn signal(process: &Process, name: &str) {
-    let sent = std::process::Command::new("kill").arg(name).arg(process.pid().to_string()).status();
-    assert!(sent.expect("kill").success(), "{name}");
-}
-
 #[test]
 fn a_coordinator_that_stands_by_answers_reads_and_points_to_the_leader() {
     let Some(cluster) = Cluster::start() else { return };
@@ -167,9 +162,9 @@ fn a_leader_that_was_frozen_longer_than_its_lease_stands_by_and_may_lead_again()
     let Some(mut cluster) = Cluster::start() else { return };
     let sweep = cluster.midway();
     let before = cluster.durable(&sweep);
-    signal(&cluster.coordinators[0].process, "-STOP");
+    cluster.coordinators[0].process.signal("-STOP").expect("kill");
     cluster.until_taken_over(&sweep, before);
-    signal(&cluster.coordinators[0].process, "-CONT");
+    cluster.coordinators[0].process.signal("-CONT").expect("kill");
     let first = &cluster.coordinators[0];
     until("the first to notice", LIMIT, || first.process.log().contains("leadership lost").then_some(()))
         .expect("a deposed leader");
@@ -206,11 +201,11 @@ fn a_leader_that_is_told_to_leave_hands_over_at_once() {
 fn a_worker_that_was_frozen_longer_than_its_lease_registers_again_and_loses_nothing() {
     let Some(cluster) = Cluster::start() else { return };
     let sweep = cluster.midway();
-    signal(&cluster.workers[0], "-STOP");
+    cluster.workers[0].signal("-STOP").expect("kill");
     let leader = &cluster.coordinators[0].process;
     until("the worker to be lost", LIMIT, || leader.log().contains("worker lost").then_some(()))
         .expect("loss");
-    signal(&cluster.workers[0], "-CONT");
+    cluster.workers[0].signal("-CONT").expect("kill");
     let mut watch = cluster.watch(&sweep);
     assert!(watch.wait(LIMIT).expect("end").success(), "{}", watch.log());
     cluster.check(&sweep);
