@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, Role};
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
 use crate::leadership::{Leadership, LeadershipError};
 use crate::membership::{Embedded, Etcd, Membership};
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub etcd: Option<EtcdConfig>,
     /// What the election says of the leader: where clients reach it.
     pub advertise: String,
+    /// Who may do what.
+    pub access: Access,
 }
 
 /// Why a coordinator did not start.
@@ -106,9 +109,9 @@ impl Server {
         };
         let mut serving = Vec::new();
         if let Some(listener) = config.http {
-            let (until, leading) = (stop_serving.clone(), leading.clone());
+            let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(leading);
+                let app = crate::http::router(leading, access);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
@@ -119,7 +122,8 @@ impl Server {
         let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let grpc = config.grpc.local_addr()?;
         let served_registry = election.is_none().then(|| registry.clone());
-        serving.push(serve_grpc(config.grpc, seat, served_registry, stop_serving.clone()).await);
+        serving
+            .push(serve_grpc(config.grpc, seat, served_registry, config.access, stop_serving.clone()).await);
         Ok(Self {
             grpc,
             store: config.store,
@@ -232,10 +236,11 @@ async fn serve_grpc(
     listener: TcpListener,
     seat: Seat,
     registry: Option<Embedded>,
+    access: Access,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(seat))
+    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(seat, access.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     health_reporter.set_serving::<v1::sweep_service_server::SweepServiceServer<SweepRpc>>().await;
@@ -243,13 +248,17 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
+    let registry = registry.map(|registry| {
+        let check = move |call: tonic::Request<()>| access.check_call(&call, Role::Worker).map(|()| call);
+        v1::membership_service_server::MembershipServiceServer::with_interceptor(registry, check)
+    });
     let mut router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)
         .add_service(health)
         .add_service(sweeps)
-        .add_optional_service(registry.map(v1::membership_service_server::MembershipServiceServer::new));
+        .add_optional_service(registry);
     match reflection {
         Ok(reflection) => router = router.add_service(reflection),
         Err(error) => tracing::error!(%error, "no server reflection"),

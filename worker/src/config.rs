@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 use evenkeel_common::runtime::etcd::EtcdConfig;
+use evenkeel_common::runtime::secret::{Bearer, SecretError};
 
 use crate::registration::Registry;
 
@@ -28,6 +29,9 @@ pub struct Args {
     /// Coordinator to register with, when there is no etcd
     #[arg(long, env = "EVENKEEL_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
+    /// File that holds the token to register with, readable by this user alone [default: the token in EVENKEEL_TOKEN]
+    #[arg(long, env = "EVENKEEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Address for gRPC
     #[arg(long, env = "EVENKEEL_WORKER_LISTEN", default_value = "0.0.0.0:7071")]
     pub listen: SocketAddr,
@@ -79,14 +83,18 @@ pub enum LogFormatArg {
 
 impl Args {
     /// Where to register.
-    #[must_use]
-    pub fn registry(&self) -> Registry {
-        match &self.coordinator {
-            Some(url) => Registry::Coordinator(url.clone()),
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn registry(&self) -> Result<Registry, SecretError> {
+        Ok(match &self.coordinator {
+            Some(url) => {
+                Registry::Coordinator { url: url.clone(), bearer: Bearer::find(self.token_file.as_deref())? }
+            }
             None => {
                 Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() })
             }
-        }
+        })
     }
 
     /// How long to finish packs.

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::ContentHash;
 use evenkeel_common::runtime::objects::Objects;
+use evenkeel_common::runtime::secret::SecretError;
 use evenkeel_common::runtime::{LogFormat, WorkerRecord, init_logging, now_ms};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,7 +72,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {error:#}");
-            leave(if error.is::<device::DeviceError>() { 2 } else { 3 })
+            leave(if error.is::<device::DeviceError>() || error.is::<SecretError>() { 2 } else { 3 })
         }
     }
 }
@@ -101,6 +102,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         device: device.describe(),
         started_ms: now_ms(),
     };
+    let registry = args.registry()?;
     record.check().map_err(|reason| anyhow::anyhow!("{reason}"))?;
     tracing::info!(worker.id = %record.id, address = %record.address, device = %record.device, slots = record.slots, "worker starting");
 
@@ -118,7 +120,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     tokio::spawn(rpc::serve(listener, inputs.clone()));
     tokio::spawn(async move { axum::serve(http, http::router(status)).await });
     let stop = CancellationToken::new();
-    let mut registration = tokio::spawn(registration::keep(args.registry(), record, stop.clone()));
+    let mut registration = tokio::spawn(registration::keep(registry, record, stop.clone()));
     if args.exit_with_parent {
         leave_with_parent();
     }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use evenkeel_common::runtime::WorkerRecord;
 use evenkeel_common::runtime::etcd::{EtcdConfig, Session};
+use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_proto::v1;
 use evenkeel_proto::v1::membership_service_client::MembershipServiceClient;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 /// Between attempts while nobody answers.
@@ -17,8 +20,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub enum Registry {
     /// A cluster's etcd.
     Etcd(EtcdConfig),
-    /// A coordinator, by URL.
-    Coordinator(String),
+    /// A coordinator.
+    Coordinator {
+        /// Its URL.
+        url: String,
+        /// What is shown to it.
+        bearer: Bearer,
+    },
 }
 
 /// Why registration ended by itself.
@@ -29,14 +37,14 @@ pub struct Refused(String);
 /// Keeps the worker registered until stopped, then leaves at once.
 ///
 /// # Errors
-/// When the coordinator refuses this worker for good (another protocol version).
+/// When the coordinator refuses this worker for good (another protocol version, no token of its).
 pub async fn keep(registry: Registry, record: WorkerRecord, stop: CancellationToken) -> Result<(), Refused> {
     match registry {
         Registry::Etcd(config) => {
             in_etcd(&config, &record, &stop).await;
             Ok(())
         }
-        Registry::Coordinator(url) => at_coordinator(&url, &record, &stop).await,
+        Registry::Coordinator { url, bearer } => at_coordinator(&url, &bearer, &record, &stop).await,
     }
 }
 
@@ -65,11 +73,18 @@ async fn session(config: &EtcdConfig, record: &WorkerRecord) -> Result<Session, 
     Ok(session)
 }
 
-async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationToken) -> Result<(), Refused> {
-    let mut client: Option<MembershipServiceClient<Channel>> = None;
+type Client = MembershipServiceClient<InterceptedService<Channel, Bearer>>;
+
+async fn at_coordinator(
+    url: &str,
+    bearer: &Bearer,
+    record: &WorkerRecord,
+    stop: &CancellationToken,
+) -> Result<(), Refused> {
+    let mut client: Option<Client> = None;
     let mut told = false;
     while !stop.is_cancelled() {
-        let renewed = stop.run_until_cancelled(register(url, &mut client, record)).await;
+        let renewed = stop.run_until_cancelled(register(url, bearer, &mut client, record)).await;
         let pause = match renewed {
             None => break,
             Some(Ok(lease)) => {
@@ -79,7 +94,7 @@ async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationTok
                 }
                 lease / 3
             }
-            Some(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+            Some(Err(status)) if is_final(status.code()) => {
                 return Err(Refused(format!(
                     "the coordinator at {url} refuses this worker: {}",
                     status.message()
@@ -108,9 +123,15 @@ async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationTok
     Ok(())
 }
 
+/// Whether the same question would get the same answer.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::FailedPrecondition | Code::Unauthenticated | Code::PermissionDenied)
+}
+
 async fn register(
     url: &str,
-    client: &mut Option<MembershipServiceClient<Channel>>,
+    bearer: &Bearer,
+    client: &mut Option<Client>,
     record: &WorkerRecord,
 ) -> Result<Duration, tonic::Status> {
     let client = match client {
@@ -124,7 +145,7 @@ async fn register(
                 .timeout(PAUSE * 3);
             let channel =
                 endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-            client.insert(MembershipServiceClient::new(channel))
+            client.insert(MembershipServiceClient::with_interceptor(channel, bearer.clone()))
         }
     };
     let worker = v1::WorkerRecord {

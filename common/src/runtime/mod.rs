@@ -1,4 +1,4 @@
-//! What both programs need of the world: etcd, the object store, the record a worker registers, logging.
+//! What both programs need of the world: etcd, the object store, the record a worker registers, secrets, logging.
 //!
 //! Apart from the pure core, behind the feature `runtime`.
 
@@ -6,6 +6,7 @@ pub mod etcd;
 mod logging;
 pub mod objects;
 mod record;
+pub mod secret;
 
 pub use logging::{LogFormat, init_logging};
 pub use record::WorkerRecord;

@@ -127,6 +127,9 @@ pub(super) struct CoordinatorArgs {
     /// Address that others reach this coordinator at, told in the election [default: host name and port]
     #[arg(long, env = "EVENKEEL_ADVERTISE")]
     pub advertise: Option<String>,
+    /// File of tokens, one `ROLE TOKEN` a line (roles: read, submit, admin, worker); without, everybody may do everything
+    #[arg(long, env = "EVENKEEL_TOKENS", value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// How log lines look
     #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormatArg,
@@ -144,6 +147,9 @@ pub(super) struct ClientArgs {
         global = true
     )]
     pub endpoint: Vec<String>,
+    /// File that holds the token to show, readable by you alone [default: the token in EVENKEEL_TOKEN]
+    #[arg(long, env = "EVENKEEL_TOKEN_FILE", value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
     /// As JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_proto::MAX_MESSAGE_BYTES;
 use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
 use tokio::time::Instant;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -15,7 +17,7 @@ use crate::dispatch::connect;
 use crate::seat::{LEADER, NOBODY};
 
 /// A client of one coordinator.
-pub(super) type Client = SweepServiceClient<Channel>;
+pub(super) type Client = SweepServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// How long an election may take: a lease runs out, and the store is loaded.
 const ELECTION: Duration = Duration::from_secs(30);
@@ -26,6 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A connection that follows the leader.
 pub(super) struct Connection {
     endpoints: Vec<String>,
+    bearer: Bearer,
     client: Client,
     /// The endpoint it leads to.
     at: String,
@@ -35,8 +38,9 @@ impl Connection {
     /// Connects to the first coordinator that answers.
     pub async fn open(args: &ClientArgs) -> Result<Self, Failure> {
         let endpoints = args.endpoint.clone();
-        let (at, client) = any(&endpoints).await?;
-        Ok(Self { endpoints, client, at })
+        let bearer = Bearer::find(args.token_file.as_deref()).map_err(Failure::usage)?;
+        let (at, client) = any(&endpoints, &bearer).await?;
+        Ok(Self { endpoints, bearer, client, at })
     }
 
     /// Asks the leader: a coordinator that stands by names it, and one that is gone is looked for at the other endpoints. What
@@ -54,7 +58,7 @@ impl Connection {
             let refusal = status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok());
             match refusal {
                 Some(leader) if leader != NOBODY && leader != self.at => {
-                    if let Ok(client) = reach(leader).await {
+                    if let Ok(client) = reach(leader, &self.bearer).await {
                         (self.at, self.client) = (leader.to_owned(), client);
                         continue;
                     }
@@ -68,7 +72,7 @@ impl Connection {
             }
             // An election is on, or its winner is not heard yet.
             tokio::time::sleep(PAUSE).await;
-            (self.at, self.client) = any(&self.endpoints).await?;
+            (self.at, self.client) = any(&self.endpoints, &self.bearer).await?;
         }
     }
 
@@ -77,7 +81,7 @@ impl Connection {
         let give_up = Instant::now() + PATIENCE;
         loop {
             tokio::time::sleep(PAUSE).await;
-            match any(&self.endpoints).await {
+            match any(&self.endpoints, &self.bearer).await {
                 Ok((at, client)) => {
                     (self.at, self.client) = (at, client);
                     return Ok(());
@@ -95,18 +99,18 @@ pub(super) fn is_gone(status: &Status) -> bool {
     transport && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
 }
 
-async fn reach(endpoint: &str) -> Result<Client, tonic::transport::Error> {
+async fn reach(endpoint: &str, bearer: &Bearer) -> Result<Client, tonic::transport::Error> {
     let channel = connect(endpoint).await?;
-    Ok(SweepServiceClient::new(channel)
+    Ok(SweepServiceClient::with_interceptor(channel, bearer.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 /// The first endpoint that answers.
-async fn any(endpoints: &[String]) -> Result<(String, Client), Failure> {
+async fn any(endpoints: &[String], bearer: &Bearer) -> Result<(String, Client), Failure> {
     let mut tried = Vec::new();
     for endpoint in endpoints {
-        match reach(endpoint).await {
+        match reach(endpoint, bearer).await {
             Ok(client) => return Ok((endpoint.clone(), client)),
             Err(error) => tried.push(format!("{endpoint}: {error}")),
         }

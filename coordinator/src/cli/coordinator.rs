@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{CoordinatorArgs, LogFormatArg};
 use super::exit::{Exit, Failure};
+use crate::access::Access;
 use crate::server::{Server, ServerConfig, StartError, TermEnd};
 use crate::store::Store;
 
@@ -46,6 +47,10 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let host = || {
         hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
     };
+    let access = match &args.tokens {
+        Some(file) => Access::from_file(file).map_err(Failure::usage)?,
+        None => Access::open(),
+    };
     let config = ServerConfig {
         store: Store::open(&args.store)?,
         grpc,
@@ -53,6 +58,7 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         etcd: (!args.etcd.is_empty())
             .then(|| EtcdConfig { endpoints: args.etcd.clone(), cluster: args.cluster.clone() }),
         advertise: args.advertise.unwrap_or_else(|| format!("http://{}:{port}", host())),
+        access,
     };
     let server = Server::open(config).await?;
     tracing::info!(grpc = %server.grpc, "coordinator serving");

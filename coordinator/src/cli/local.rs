@@ -14,6 +14,7 @@ use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
 use super::progress::{Display, Progress, TrainingLine};
 use super::workers::LocalWorkers;
+use crate::access::Access;
 use crate::collect::collect;
 use crate::driver::{Snapshot, SweepView, WorkerState};
 use crate::export::{Format, RunInfo, Summary};
@@ -37,6 +38,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         http: None,
         etcd: None,
         advertise: String::new(),
+        access: Access::open(),
     };
     let server = Server::open(config).await?;
     let mut term = server.lead().await?;

@@ -91,6 +91,9 @@ impl LocalWorkers {
             .args(["--device", &self.device, "--name", &format!("local-{number}"), "--exit-with-parent"])
             .arg("--store")
             .arg(&self.store)
+            // These workers and their coordinator are one program: what is set for a cluster is not for them.
+            .env_remove("EVENKEEL_TOKEN")
+            .env_remove("EVENKEEL_TOKEN_FILE")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
