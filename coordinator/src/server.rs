@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use evenkeel_common::runtime::etcd::EtcdConfig;
+use evenkeel_common::runtime::tls::{Tls, chain};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES, v1};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,8 @@ pub struct ServerConfig {
     pub advertise: String,
     /// Who may do what.
     pub access: Access,
+    /// How what is served, and what is sent to workers, is encrypted.
+    pub tls: Tls,
 }
 
 /// Why a coordinator did not start.
@@ -57,6 +60,9 @@ pub enum StartError {
     /// The sweeps of the store.
     #[error(transparent)]
     Load(#[from] CommandError),
+    /// Certificates.
+    #[error("--tls-cert, --tls-key and --tls-ca cannot be used together: {}", chain(.0))]
+    Tls(#[from] tonic::transport::Error),
     /// A socket.
     #[error("socket: {0}")]
     Socket(#[from] std::io::Error),
@@ -73,6 +79,7 @@ pub struct Server {
     election: Option<(EtcdConfig, Client)>,
     advertise: String,
     registry: Embedded,
+    tls: Tls,
     leads: watch::Sender<Option<DriverHandle>>,
     serving: Vec<JoinHandle<()>>,
     stop_serving: CancellationToken,
@@ -122,14 +129,15 @@ impl Server {
         let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let grpc = config.grpc.local_addr()?;
         let served_registry = election.is_none().then(|| registry.clone());
-        serving
-            .push(serve_grpc(config.grpc, seat, served_registry, config.access, stop_serving.clone()).await);
+        let served = Served { seat, registry: served_registry, access: config.access };
+        serving.push(serve_grpc(config.grpc, served, config.tls.server()?, stop_serving.clone()).await);
         Ok(Self {
             grpc,
             store: config.store,
             election,
             advertise: config.advertise,
             registry,
+            tls: config.tls,
             leads,
             serving,
             stop_serving,
@@ -156,6 +164,7 @@ impl Server {
         let (members, member_inbox) = mpsc::channel(256);
         let parts = DriverParts {
             epoch,
+            tls: self.tls.clone(),
             store: self.store.clone(),
             sequence: Arc::new(Sequence::new(epoch)),
             membership: member_inbox,
@@ -232,11 +241,17 @@ impl Term {
     }
 }
 
-async fn serve_grpc(
-    listener: TcpListener,
+/// What gRPC is served from.
+struct Served {
     seat: Seat,
     registry: Option<Embedded>,
     access: Access,
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    Served { seat, registry, access }: Served,
+    server: tonic::transport::Server,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -252,7 +267,7 @@ async fn serve_grpc(
         let check = move |call: tonic::Request<()>| access.check_call(&call, Role::Worker).map(|()| call);
         v1::membership_service_server::MembershipServiceServer::with_interceptor(registry, check)
     });
-    let mut router = tonic::transport::Server::builder()
+    let mut router = server
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)

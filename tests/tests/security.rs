@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use evenkeel_tests::process::{Coordinator, Process, free_port, printed, run, worker_with};
+use evenkeel_tests::process::{Coordinator, Process, free_port, printed, run, until, worker_with};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -194,4 +194,93 @@ fn a_file_of_tokens_that_others_can_read_is_refused_with_the_remedy() {
     let output = run(["list", "--token-file", &desk.text("read")]).expect("run");
     assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
     assert!(printed(&output).contains("chmod 600"), "{}", printed(&output));
+}
+
+/// The flags that name a certificate of this kind, signed by the authority in this folder.
+fn tls(certs: &Path, kind: &str) -> Vec<String> {
+    let file = |name: String| text(&certs.join(name));
+    let (cert, key) = (file(format!("{kind}.pem")), file(format!("{kind}.key")));
+    ["--tls-ca", &file("ca.pem".into()), "--tls-cert", &cert, "--tls-key", &key].map(str::to_owned).to_vec()
+}
+
+fn strs(strings: &[String]) -> Vec<&str> {
+    strings.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn certificates_are_made_once_and_their_keys_are_for_their_owner_alone() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let certs = dir.path().join("certs");
+    let make = || run(["certs", "--out", &text(&certs), "--days", "2", "--host", "a.example", "10.0.0.7"]);
+    let output = make().expect("run");
+    assert!(output.status.success(), "{}", printed(&output));
+    let said = printed(&output);
+    assert!(said.contains("a.example, 10.0.0.7") && said.contains("--tls-key"), "{said}");
+    for kind in ["ca", "coordinator", "worker", "client"] {
+        let mode =
+            |name: String| fs::metadata(certs.join(name)).expect("a file").permissions().mode() & 0o777;
+        assert_eq!(mode(format!("{kind}.key")), 0o600);
+        assert!(certs.join(format!("{kind}.pem")).is_file());
+    }
+    let before = fs::read(certs.join("ca.key")).expect("key");
+    let again = make().expect("run");
+    assert_eq!(again.status.code(), Some(2), "{}", printed(&again));
+    assert!(printed(&again).contains("is not overwritten"), "{}", printed(&again));
+    assert_eq!(fs::read(certs.join("ca.key")).expect("key"), before);
+}
+
+#[test]
+fn over_encrypted_connections_a_sweep_completes_and_strangers_are_refused() {
+    let desk = Desk::new();
+    let (certs, other) = (desk.path("certs"), desk.path("other"));
+    for dir in [&certs, &other] {
+        let output = run(["certs", "--out", &text(dir)]).expect("run");
+        assert!(output.status.success(), "{}", printed(&output));
+    }
+    let with = |kind: &str, role: &str| {
+        let mut flags = tls(&certs, kind);
+        flags.extend(["--token-file".to_owned(), desk.text(role)]);
+        flags
+    };
+    let mut served = tls(&certs, "coordinator");
+    served.extend(["--tokens".to_owned(), desk.text("tokens")]);
+    let coordinator = desk.coordinator(&strs(&served));
+    assert!(coordinator.endpoint.starts_with("https://"));
+    let worker = desk.worker("worker", &coordinator, &strs(&with("worker", "worker")));
+    let (submitter, reader) = (with("client", "submit"), with("client", "read"));
+    desk.sweep(&coordinator, &strs(&submitter), &strs(&reader));
+    assert!(worker.log().contains("https://127.0.0.1"), "{}", worker.log());
+
+    let began = std::time::Instant::now();
+    let refused = |flags: &[&str], says: &str| {
+        let mut more = vec!["--token-file".to_owned(), desk.text("read")];
+        more.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let output = desk.ask(&["list"], &coordinator, &strs(&more));
+        assert!(matches!(output.status.code(), Some(2 | 3)), "{}", printed(&output));
+        assert!(printed(&output).contains(says), "{}", printed(&output));
+    };
+    let ca = text(&certs.join("ca.pem"));
+    let file = |name: &str| text(&other.join(name));
+    refused(&["--tls-ca", &ca], "--tls-cert and --tls-key");
+    let stranger = ["--tls-ca", &ca, "--tls-cert", &file("client.pem"), "--tls-key", &file("client.key")];
+    refused(&stranger, "--tls-cert and --tls-key");
+    // A coordinator that another authority vouches for is not spoken to.
+    refused(&strs(&tls(&other, "client")), "invalid peer certificate");
+    refused(&[], "name who signs its certificate with --tls-ca");
+    assert!(began.elapsed() < Duration::from_secs(20), "refusals took {:?}", began.elapsed());
+
+    // A worker of another authority does not get in; nor is one dialled that does not encrypt.
+    let mut flags = with("worker", "worker");
+    flags[3] = file("worker.pem");
+    flags[5] = file("worker.key");
+    let stranger = desk.worker("stranger", &coordinator, &strs(&flags));
+    until("the stranger to be refused", LIMIT, || {
+        stranger.log().contains("registration not renewed").then_some(())
+    })
+    .expect("a refusal");
+    assert!(!stranger.log().contains(" registered "), "{}", stranger.log());
+    for process in [&coordinator.process, &worker, &stranger] {
+        let keys = process.log().contains("PRIVATE KEY") || process.log().contains(WORKER);
+        assert!(!keys, "a secret is in the log:\n{}", process.log());
+    }
 }

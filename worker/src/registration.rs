@@ -5,12 +5,13 @@ use std::time::Duration;
 use evenkeel_common::runtime::WorkerRecord;
 use evenkeel_common::runtime::etcd::{EtcdConfig, Session};
 use evenkeel_common::runtime::secret::Bearer;
+use evenkeel_common::runtime::tls::{Tls, chain};
 use evenkeel_proto::v1;
 use evenkeel_proto::v1::membership_service_client::MembershipServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// Between attempts while nobody answers.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,12 +22,18 @@ pub enum Registry {
     /// A cluster's etcd.
     Etcd(EtcdConfig),
     /// A coordinator.
-    Coordinator {
-        /// Its URL.
-        url: String,
-        /// What is shown to it.
-        bearer: Bearer,
-    },
+    Coordinator(Place),
+}
+
+/// A coordinator, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its URL.
+    pub url: String,
+    /// What is shown to it.
+    pub bearer: Bearer,
+    /// How the connection is encrypted.
+    pub tls: Tls,
 }
 
 /// Why registration ended by itself.
@@ -44,7 +51,7 @@ pub async fn keep(registry: Registry, record: WorkerRecord, stop: CancellationTo
             in_etcd(&config, &record, &stop).await;
             Ok(())
         }
-        Registry::Coordinator { url, bearer } => at_coordinator(&url, &bearer, &record, &stop).await,
+        Registry::Coordinator(place) => at_coordinator(&place, &record, &stop).await,
     }
 }
 
@@ -76,15 +83,18 @@ async fn session(config: &EtcdConfig, record: &WorkerRecord) -> Result<Session, 
 type Client = MembershipServiceClient<InterceptedService<Channel, Bearer>>;
 
 async fn at_coordinator(
-    url: &str,
-    bearer: &Bearer,
+    place: &Place,
     record: &WorkerRecord,
     stop: &CancellationToken,
 ) -> Result<(), Refused> {
+    /// Attempts in vain between two lines about it; the first ones are those while a coordinator starts.
+    const SAY_EVERY: u32 = 25;
+    let url = &place.url;
+    let mut in_vain = 0_u32;
     let mut client: Option<Client> = None;
     let mut told = false;
     while !stop.is_cancelled() {
-        let renewed = stop.run_until_cancelled(register(url, bearer, &mut client, record)).await;
+        let renewed = stop.run_until_cancelled(register(place, &mut client, record)).await;
         let pause = match renewed {
             None => break,
             Some(Ok(lease)) => {
@@ -92,6 +102,7 @@ async fn at_coordinator(
                     tracing::info!(coordinator = url, "registered");
                     told = true;
                 }
+                in_vain = 0;
                 lease / 3
             }
             Some(Err(status)) if is_final(status.code()) => {
@@ -101,7 +112,8 @@ async fn at_coordinator(
                 )));
             }
             Some(Err(status)) => {
-                if told || client.is_some() {
+                in_vain = in_vain.wrapping_add(1);
+                if told || in_vain % SAY_EVERY == SAY_EVERY / 5 {
                     tracing::warn!(
                         coordinator = url,
                         error = status.message(),
@@ -129,23 +141,24 @@ fn is_final(code: Code) -> bool {
 }
 
 async fn register(
-    url: &str,
-    bearer: &Bearer,
+    place: &Place,
     client: &mut Option<Client>,
     record: &WorkerRecord,
 ) -> Result<Duration, tonic::Status> {
     let client = match client {
         Some(client) => client,
         None => {
-            let endpoint = Endpoint::from_shared(url.to_owned())
+            let endpoint = place
+                .tls
+                .endpoint(&place.url)
                 .map_err(|error| {
-                    tonic::Status::failed_precondition(format!("{url:?} is not a URL: {error}"))
+                    tonic::Status::failed_precondition(format!("its address cannot be used: {error}"))
                 })?
                 .connect_timeout(PAUSE * 3)
                 .timeout(PAUSE * 3);
             let channel =
-                endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-            client.insert(MembershipServiceClient::with_interceptor(channel, bearer.clone()))
+                endpoint.connect().await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
+            client.insert(MembershipServiceClient::with_interceptor(channel, place.bearer.clone()))
         }
     };
     let worker = v1::WorkerRecord {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evenkeel_common::grid::Grid;
+use evenkeel_common::runtime::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         etcd: None,
         advertise: String::new(),
         access: Access::open(),
+        tls: Tls::default(),
     };
     let server = Server::open(config).await?;
     let mut term = server.lead().await?;
