@@ -98,11 +98,11 @@ impl Args {
     /// When the token cannot be read.
     pub fn registry(&self, tls: &Tls) -> Result<Registry, SecretError> {
         Ok(match &self.coordinator {
-            Some(url) => Registry::Coordinator(Place {
+            Some(url) => Registry::Coordinator(Box::new(Place {
                 url: url.clone(),
                 bearer: Bearer::find(self.token_file.as_deref())?,
                 tls: tls.clone(),
-            }),
+            })),
             None => {
                 Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() })
             }

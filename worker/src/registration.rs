@@ -22,7 +22,7 @@ pub enum Registry {
     /// A cluster's etcd.
     Etcd(EtcdConfig),
     /// A coordinator.
-    Coordinator(Place),
+    Coordinator(Box<Place>),
 }
 
 /// A coordinator, and how it is reached.
