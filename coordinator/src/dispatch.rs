@@ -11,13 +11,14 @@ use evenkeel_common::failure::FailureKind;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::inputs::FileRecord;
 use evenkeel_common::results::{self, Status};
+use evenkeel_common::runtime::tls::{DialError, Tls};
 use evenkeel_proto::v1::{self, work_request, work_response};
 use evenkeel_proto::{CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::core::{TrialSet, WorkerId};
 use crate::membership::{MembershipEvent, WorkerRecord};
@@ -137,6 +138,7 @@ pub struct LinkMessage {
 #[derive(Debug)]
 pub struct Links {
     epoch: u64,
+    tls: Tls,
     events: mpsc::Sender<LinkMessage>,
     open: HashMap<WorkerId, (WorkerRecord, CancellationToken)>,
     generations: Arc<AtomicU64>,
@@ -145,8 +147,8 @@ pub struct Links {
 impl Links {
     /// No links yet; their reports will go to `events`.
     #[must_use]
-    pub fn new(epoch: u64, events: mpsc::Sender<LinkMessage>) -> Self {
-        Self { epoch, events, open: HashMap::new(), generations: Arc::default() }
+    pub fn new(epoch: u64, tls: Tls, events: mpsc::Sender<LinkMessage>) -> Self {
+        Self { epoch, tls, events, open: HashMap::new(), generations: Arc::default() }
     }
 
     /// Follows membership: opens a link to who came, ends those of who left.
@@ -164,6 +166,7 @@ impl Links {
                 self.open.insert(id.clone(), (record.clone(), stop.clone()));
                 let link = Link {
                     epoch: self.epoch,
+                    tls: self.tls.clone(),
                     worker: id,
                     address: record.address.clone(),
                     events: self.events.clone(),
@@ -190,6 +193,7 @@ impl Drop for Links {
 
 struct Link {
     epoch: u64,
+    tls: Tls,
     worker: WorkerId,
     address: String,
     events: mpsc::Sender<LinkMessage>,
@@ -281,7 +285,7 @@ impl Link {
         outbox: mpsc::Receiver<v1::WorkRequest>,
     ) -> Result<(tonic::Streaming<v1::WorkResponse>, v1::Hello), End> {
         let broken = |error: &dyn std::fmt::Display| End::Broken(error.to_string());
-        let channel = connect(&self.address).await.map_err(|error| End::Broken(describe(&error)))?;
+        let channel = connect(&self.address, &self.tls).await.map_err(|error| broken(&error))?;
         let greeting = v1::Greeting {
             protocol_version: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -421,9 +425,10 @@ fn ended_by(status: &tonic::Status) -> End {
 /// Connects to `http://host:port`.
 ///
 /// # Errors
-/// When the address is malformed or nobody answers in time.
-pub async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> {
-    Endpoint::from_shared(address.to_owned())?
+/// When the address is malformed, nobody answers in time, or who answers is not trusted.
+pub async fn connect(address: &str, tls: &Tls) -> Result<Channel, DialError> {
+    let channel = tls
+        .endpoint(address)?
         .connect_timeout(ANSWER_WITHIN)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY)
@@ -433,17 +438,8 @@ pub async fn connect(address: &str) -> Result<Channel, tonic::transport::Error> 
         .initial_stream_window_size(8 << 20)
         .initial_connection_window_size(16 << 20)
         .connect()
-        .await
-}
-
-fn describe(error: &tonic::transport::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
+        .await?;
+    Ok(channel)
 }
 
 fn request(message: work_request::Message) -> v1::WorkRequest {

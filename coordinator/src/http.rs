@@ -3,25 +3,45 @@
 use std::fmt::Write as _;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
+use crate::access::{Access, Denied, Role};
 use crate::driver::{DriverHandle, Snapshot, SweepView, WorkerState, WorkerView, state_name};
 
-/// The routes; `driver` is none until this coordinator leads.
-pub fn router(driver: tokio::sync::watch::Receiver<Option<DriverHandle>>) -> Router {
+/// The routes; `driver` is none until this coordinator leads. What probes and Prometheus ask is open to all.
+pub fn router(driver: tokio::sync::watch::Receiver<Option<DriverHandle>>, access: Access) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
         .route("/api/v1/sweeps", get(sweeps))
         .route("/api/v1/sweeps/{id}", get(sweep))
         .route("/api/v1/workers", get(workers))
         .route("/", get(page))
+        .route_layer(middleware::from_fn_with_state(access, readers_only))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .with_state(driver)
+}
+
+async fn readers_only(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).map(header::HeaderValue::as_bytes);
+    let denied = match access.check(shown, Role::Read) {
+        Ok(()) => return next.run(request).await,
+        Err(denied) => denied,
+    };
+    let says = match denied {
+        Denied::Missing => "this coordinator asks for a token: send `Authorization: Bearer TOKEN`".to_owned(),
+        denied => denied.to_string(),
+    };
+    let body = Json(json!({ "error": says }));
+    match denied {
+        Denied::TooSmall { .. } => (StatusCode::FORBIDDEN, body).into_response(),
+        _ => (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], body).into_response(),
+    }
 }
 
 type Driver = State<tokio::sync::watch::Receiver<Option<DriverHandle>>>;

@@ -12,8 +12,10 @@
 //! | [`collect`], [`export`], [`report`] | from segments to the output directory |
 //! | [`compare`] | two output directories beside each other |
 //! | [`rpc`], [`http`], [`server`] | what is served, and the whole put together |
+//! | [`access`] | who may do what: tokens with roles |
 //! | [`cli`] | the commands |
 
+pub mod access;
 pub mod cli;
 pub mod collect;
 pub mod compare;

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::{Access, Role};
 use crate::collect::{CollectError, collect};
 use crate::core::WorkerId;
 use crate::dispatch::{chunks, other_protocol};
@@ -29,13 +30,14 @@ const MAX_FILE_BYTES: usize = 1 << 30;
 #[derive(Clone)]
 pub struct SweepRpc {
     seat: Seat,
+    access: Access,
 }
 
 impl SweepRpc {
-    /// Serves from this seat.
+    /// Serves from this seat, who may be served.
     #[must_use]
-    pub fn new(seat: Seat) -> Self {
-        Self { seat }
+    pub fn new(seat: Seat, access: Access) -> Self {
+        Self { seat, access }
     }
 
     fn status(&self, view: &SweepView) -> v1::SweepStatus {
@@ -107,6 +109,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        self.access.check_call(&request, Role::Submit)?;
         let driver = self.seat.leading().await?;
         let mut inbox = request.into_inner();
         let first = inbox.message().await?.and_then(|request| request.message);
@@ -145,8 +148,9 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
 
     async fn list_sweeps(
         &self,
-        _: Request<v1::ListSweepsRequest>,
+        request: Request<v1::ListSweepsRequest>,
     ) -> Result<Response<v1::ListSweepsResponse>, Status> {
+        self.access.check_call(&request, Role::Read)?;
         let views = self.seat.sweeps().await.map_err(|error| to_status(&CommandError::Store(error)))?;
         let sweeps = views.iter().map(|view| self.status(view)).collect();
         Ok(Response::new(v1::ListSweepsResponse { sweeps }))
@@ -156,6 +160,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::GetSweepRequest>,
     ) -> Result<Response<v1::SweepStatus>, Status> {
+        self.access.check_call(&request, Role::Read)?;
         if let Some(driver) = self.seat.driver() {
             driver.refresh().await.map_err(|error| to_status(&error))?;
         }
@@ -169,6 +174,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::WatchSweepRequest>,
     ) -> Result<Response<Self::WatchSweepStream>, Status> {
+        self.access.check_call(&request, Role::Read)?;
         let driver = self.seat.leading().await?;
         // Who has just begun to lead knows its sweeps from the next snapshot on.
         driver.refresh().await.map_err(|error| to_status(&error))?;
@@ -197,6 +203,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::ChangeSweepRequest>,
     ) -> Result<Response<v1::SweepStatus>, Status> {
+        self.access.check_call(&request, Role::Submit)?;
         let request = request.into_inner();
         let change = match request.change() {
             v1::SweepChange::Cancel => Change::Cancel,
@@ -219,6 +226,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::ExportSweepRequest>,
     ) -> Result<Response<Self::ExportSweepStream>, Status> {
+        self.access.check_call(&request, Role::Read)?;
         let request = request.into_inner();
         let format: Format =
             request.format.parse().map_err(|error: String| Status::invalid_argument(error))?;
@@ -236,8 +244,9 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
 
     async fn list_workers(
         &self,
-        _: Request<v1::ListWorkersRequest>,
+        request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        self.access.check_call(&request, Role::Read)?;
         let driver = self.seat.leading().await?;
         driver.refresh().await.map_err(|error| to_status(&error))?;
         let snapshot = driver.snapshot();
@@ -262,6 +271,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
+        self.access.check_call(&request, Role::Admin)?;
         let worker = WorkerId::from(request.into_inner().worker_id);
         self.seat.leading().await?.drain_worker(worker).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use evenkeel_common::runtime::etcd::EtcdConfig;
+use evenkeel_common::runtime::tls::{Tls, chain};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES, v1};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, Role};
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
 use crate::leadership::Leadership;
 use crate::membership::{Embedded, Etcd, Membership};
@@ -32,6 +34,10 @@ pub struct ServerConfig {
     pub etcd: Option<EtcdConfig>,
     /// What the election says of the leader: where clients reach it.
     pub advertise: String,
+    /// Who may do what.
+    pub access: Access,
+    /// How what is served, and what is sent to workers, is encrypted.
+    pub tls: Tls,
 }
 
 /// Why a coordinator did not start.
@@ -51,6 +57,9 @@ pub enum StartError {
     /// The sweeps of the store.
     #[error(transparent)]
     Load(#[from] CommandError),
+    /// Certificates.
+    #[error("--tls-cert, --tls-key and --tls-ca cannot be used together: {}", chain(.0))]
+    Tls(#[from] tonic::transport::Error),
     /// A socket.
     #[error("socket: {0}")]
     Socket(#[from] std::io::Error),
@@ -67,6 +76,7 @@ pub struct Server {
     election: Option<(EtcdConfig, Client)>,
     advertise: String,
     registry: Embedded,
+    tls: Tls,
     leads: watch::Sender<Option<DriverHandle>>,
     serving: Vec<JoinHandle<()>>,
     stop_serving: CancellationToken,
@@ -103,9 +113,9 @@ impl Server {
         };
         let mut serving = Vec::new();
         if let Some(listener) = config.http {
-            let (until, leading) = (stop_serving.clone(), leading.clone());
+            let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(leading);
+                let app = crate::http::router(leading, access);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
@@ -116,13 +126,15 @@ impl Server {
         let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let grpc = config.grpc.local_addr()?;
         let served_registry = election.is_none().then(|| registry.clone());
-        serving.push(serve_grpc(config.grpc, seat, served_registry, stop_serving.clone()).await);
+        let served = Served { seat, registry: served_registry, access: config.access };
+        serving.push(serve_grpc(config.grpc, served, config.tls.server()?, stop_serving.clone()).await);
         Ok(Self {
             grpc,
             store: config.store,
             election,
             advertise: config.advertise,
             registry,
+            tls: config.tls,
             leads,
             serving,
             stop_serving,
@@ -149,6 +161,7 @@ impl Server {
         let (members, member_inbox) = mpsc::channel(256);
         let parts = DriverParts {
             epoch,
+            tls: self.tls.clone(),
             store: self.store.clone(),
             sequence: Arc::new(Sequence::new(epoch)),
             membership: member_inbox,
@@ -225,14 +238,21 @@ impl Term {
     }
 }
 
-async fn serve_grpc(
-    listener: TcpListener,
+/// What gRPC is served from.
+struct Served {
     seat: Seat,
     registry: Option<Embedded>,
+    access: Access,
+}
+
+async fn serve_grpc(
+    listener: TcpListener,
+    Served { seat, registry, access }: Served,
+    server: tonic::transport::Server,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(seat))
+    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(seat, access.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     health_reporter.set_serving::<v1::sweep_service_server::SweepServiceServer<SweepRpc>>().await;
@@ -240,13 +260,17 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
-    let mut router = tonic::transport::Server::builder()
+    let registry = registry.map(|registry| {
+        let check = move |call: tonic::Request<()>| access.check_call(&call, Role::Worker).map(|()| call);
+        v1::membership_service_server::MembershipServiceServer::with_interceptor(registry, check)
+    });
+    let mut router = server
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .tcp_nodelay(true)
         .add_service(health)
         .add_service(sweeps)
-        .add_optional_service(registry.map(v1::membership_service_server::MembershipServiceServer::new));
+        .add_optional_service(registry);
     match reflection {
         Ok(reflection) => router = router.add_service(reflection),
         Err(error) => tracing::error!(%error, "no server reflection"),

@@ -241,8 +241,14 @@ impl Coordinator {
     ) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{port}");
         let store = dir.join("store");
-        let mut command = evenkeel(["coordinator", "--listen", &address, "--http", "127.0.0.1:0", "--store"]);
-        command.arg(store).args(["--advertise", &format!("http://{address}")]).args(more);
+        let scheme = if more.contains(&"--tls-cert") { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{address}");
+        let mut command =
+            evenkeel(["coordinator", "--listen", &address, "--advertise", &endpoint, "--store"]);
+        command.arg(store).args(more);
+        if !more.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         if let Some(etcd) = etcd {
             command.args(["--etcd", etcd, "--cluster", "test"]);
         }
@@ -254,7 +260,7 @@ impl Coordinator {
         if !process.log().contains("coordinator serving") {
             bail!("the coordinator did not start:\n{}", process.log());
         }
-        Ok(Self { process, endpoint: format!("http://{address}") })
+        Ok(Self { process, endpoint })
     }
 }
 
@@ -263,11 +269,20 @@ impl Coordinator {
 /// # Errors
 /// When it cannot be started.
 pub fn worker(dir: &Path, name: &str, registry: [&str; 2]) -> anyhow::Result<Process> {
+    worker_with(dir, name, registry, &[])
+}
+
+/// The same with further arguments.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn worker_with(dir: &Path, name: &str, registry: [&str; 2], more: &[&str]) -> anyhow::Result<Process> {
     let mut command = Command::new(program("evenkeel-worker"));
     command
         .args(registry)
         .args(["--cluster", "test", "--name", name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .args(["--device", "cpu"])
+        .args(more)
         .env_remove("RUST_LOG");
     Process::start(dir, name, command)
 }

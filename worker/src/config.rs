@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
 use evenkeel_common::runtime::etcd::EtcdConfig;
+use evenkeel_common::runtime::secret::{Bearer, SecretError};
+use evenkeel_common::runtime::tls::{Tls, TlsError, TlsFiles};
 
-use crate::registration::Registry;
+use crate::registration::{Place, Registry};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,6 +30,18 @@ pub struct Args {
     /// Coordinator to register with, when there is no etcd
     #[arg(long, env = "EVENKEEL_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
+    /// File that holds the token to register with, readable by this user alone [default: the token in EVENKEEL_TOKEN]
+    #[arg(long, env = "EVENKEEL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates of the authority that coordinators are recognised by (PEM); nobody is then let in without one
+    #[arg(long, env = "EVENKEEL_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate to show (PEM, with those between it and the authority)
+    #[arg(long, env = "EVENKEEL_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(long, env = "EVENKEEL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Address for gRPC
     #[arg(long, env = "EVENKEEL_WORKER_LISTEN", default_value = "0.0.0.0:7071")]
     pub listen: SocketAddr,
@@ -79,14 +93,32 @@ pub enum LogFormatArg {
 
 impl Args {
     /// Where to register.
-    #[must_use]
-    pub fn registry(&self) -> Registry {
-        match &self.coordinator {
-            Some(url) => Registry::Coordinator(url.clone()),
+    ///
+    /// # Errors
+    /// When the token cannot be read.
+    pub fn registry(&self, tls: &Tls) -> Result<Registry, SecretError> {
+        Ok(match &self.coordinator {
+            Some(url) => Registry::Coordinator(Box::new(Place {
+                url: url.clone(),
+                bearer: Bearer::find(self.token_file.as_deref())?,
+                tls: tls.clone(),
+            })),
             None => {
                 Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() })
             }
-        }
+        })
+    }
+
+    /// How connections are encrypted.
+    ///
+    /// # Errors
+    /// When a flag is missing, or a file is not what it should be.
+    pub fn tls(&self) -> Result<Tls, TlsError> {
+        Tls::for_server(TlsFiles {
+            cert: self.tls_cert.as_deref(),
+            key: self.tls_key.as_deref(),
+            ca: self.tls_ca.as_deref(),
+        })
     }
 
     /// How long to finish packs.
@@ -98,11 +130,11 @@ impl Args {
 
 /// The URL coordinators are told, from what the socket is bound to.
 #[must_use]
-pub fn advertised(listening: SocketAddr, host: &str) -> String {
+pub fn advertised(scheme: &str, listening: SocketAddr, host: &str) -> String {
     if listening.ip().is_unspecified() {
-        format!("http://{host}:{}", listening.port())
+        format!("{scheme}://{host}:{}", listening.port())
     } else {
-        format!("http://{listening}")
+        format!("{scheme}://{listening}")
     }
 }
 
@@ -127,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_advertised_address_is_one_that_others_can_reach() {
-        let at = |address: &str| advertised(address.parse().expect("address"), "node-3");
+        let at = |address: &str| advertised("http", address.parse().expect("address"), "node-3");
         assert_eq!(at("0.0.0.0:7071"), "http://node-3:7071");
         assert_eq!(at("127.0.0.1:4000"), "http://127.0.0.1:4000");
         assert_eq!(at("[::1]:4000"), "http://[::1]:4000");

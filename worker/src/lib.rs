@@ -39,6 +39,8 @@ use std::sync::Arc;
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::ContentHash;
 use evenkeel_common::runtime::objects::Objects;
+use evenkeel_common::runtime::secret::SecretError;
+use evenkeel_common::runtime::tls::TlsError;
 use evenkeel_common::runtime::{LogFormat, WorkerRecord, init_logging, now_ms};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -71,7 +73,9 @@ pub fn run(args: Args) -> ExitCode {
         Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {error:#}");
-            leave(if error.is::<device::DeviceError>() { 2 } else { 3 })
+            let usage =
+                error.is::<device::DeviceError>() || error.is::<SecretError>() || error.is::<TlsError>();
+            leave(if usage { 2 } else { 3 })
         }
     }
 }
@@ -86,6 +90,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let http = TcpListener::bind(args.http)
         .await
         .map_err(|error| anyhow::anyhow!("cannot listen on {}: {error}", args.http))?;
+    let tls = args.tls()?;
+    let registry = args.registry(&tls)?;
     let host = hostname::get()
         .ok()
         .and_then(|name| name.into_string().ok())
@@ -94,7 +100,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let listening = listener.local_addr()?;
     let record = WorkerRecord {
         id: unique_id(&name, &host),
-        address: args.advertise.clone().unwrap_or_else(|| advertised(listening, &host)),
+        address: args.advertise.clone().unwrap_or_else(|| advertised(tls.scheme(), listening, &host)),
         protocol_version: PROTOCOL_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: args.slots,
@@ -115,10 +121,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let (inputs, input_inbox) = mpsc::channel(64);
     let (hub, status) = Hub::new(record.clone(), executors, args.grace());
     let mut hub = tokio::spawn(hub.run(input_inbox, report_inbox));
-    tokio::spawn(rpc::serve(listener, inputs.clone()));
+    tokio::spawn(rpc::serve(listener, tls.server()?, inputs.clone()));
     tokio::spawn(async move { axum::serve(http, http::router(status)).await });
     let stop = CancellationToken::new();
-    let mut registration = tokio::spawn(registration::keep(args.registry(), record, stop.clone()));
+    let mut registration = tokio::spawn(registration::keep(registry, record, stop.clone()));
     if args.exit_with_parent {
         leave_with_parent();
     }

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use evenkeel_common::runtime::WorkerRecord;
 use evenkeel_common::runtime::etcd::{EtcdConfig, Session};
+use evenkeel_common::runtime::secret::Bearer;
+use evenkeel_common::runtime::tls::{Tls, chain};
 use evenkeel_proto::v1;
 use evenkeel_proto::v1::membership_service_client::MembershipServiceClient;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 
 /// Between attempts while nobody answers.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -17,8 +21,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub enum Registry {
     /// A cluster's etcd.
     Etcd(EtcdConfig),
-    /// A coordinator, by URL.
-    Coordinator(String),
+    /// A coordinator.
+    Coordinator(Box<Place>),
+}
+
+/// A coordinator, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its URL.
+    pub url: String,
+    /// What is shown to it.
+    pub bearer: Bearer,
+    /// How the connection is encrypted.
+    pub tls: Tls,
 }
 
 /// Why registration ended by itself.
@@ -29,14 +44,14 @@ pub struct Refused(String);
 /// Keeps the worker registered until stopped, then leaves at once.
 ///
 /// # Errors
-/// When the coordinator refuses this worker for good (another protocol version).
+/// When the coordinator refuses this worker for good (another protocol version, no token of its).
 pub async fn keep(registry: Registry, record: WorkerRecord, stop: CancellationToken) -> Result<(), Refused> {
     match registry {
         Registry::Etcd(config) => {
             in_etcd(&config, &record, &stop).await;
             Ok(())
         }
-        Registry::Coordinator(url) => at_coordinator(&url, &record, &stop).await,
+        Registry::Coordinator(place) => at_coordinator(&place, &record, &stop).await,
     }
 }
 
@@ -65,11 +80,21 @@ async fn session(config: &EtcdConfig, record: &WorkerRecord) -> Result<Session, 
     Ok(session)
 }
 
-async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationToken) -> Result<(), Refused> {
-    let mut client: Option<MembershipServiceClient<Channel>> = None;
+type Client = MembershipServiceClient<InterceptedService<Channel, Bearer>>;
+
+async fn at_coordinator(
+    place: &Place,
+    record: &WorkerRecord,
+    stop: &CancellationToken,
+) -> Result<(), Refused> {
+    /// Attempts in vain between two lines about it; the first ones are those while a coordinator starts.
+    const SAY_EVERY: u32 = 25;
+    let url = &place.url;
+    let mut in_vain = 0_u32;
+    let mut client: Option<Client> = None;
     let mut told = false;
     while !stop.is_cancelled() {
-        let renewed = stop.run_until_cancelled(register(url, &mut client, record)).await;
+        let renewed = stop.run_until_cancelled(register(place, &mut client, record)).await;
         let pause = match renewed {
             None => break,
             Some(Ok(lease)) => {
@@ -77,16 +102,18 @@ async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationTok
                     tracing::info!(coordinator = url, "registered");
                     told = true;
                 }
+                in_vain = 0;
                 lease / 3
             }
-            Some(Err(status)) if status.code() == tonic::Code::FailedPrecondition => {
+            Some(Err(status)) if is_final(status.code()) => {
                 return Err(Refused(format!(
                     "the coordinator at {url} refuses this worker: {}",
                     status.message()
                 )));
             }
             Some(Err(status)) => {
-                if told || client.is_some() {
+                in_vain = in_vain.wrapping_add(1);
+                if told || in_vain % SAY_EVERY == SAY_EVERY / 5 {
                     tracing::warn!(
                         coordinator = url,
                         error = status.message(),
@@ -108,23 +135,30 @@ async fn at_coordinator(url: &str, record: &WorkerRecord, stop: &CancellationTok
     Ok(())
 }
 
+/// Whether the same question would get the same answer.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::FailedPrecondition | Code::Unauthenticated | Code::PermissionDenied)
+}
+
 async fn register(
-    url: &str,
-    client: &mut Option<MembershipServiceClient<Channel>>,
+    place: &Place,
+    client: &mut Option<Client>,
     record: &WorkerRecord,
 ) -> Result<Duration, tonic::Status> {
     let client = match client {
         Some(client) => client,
         None => {
-            let endpoint = Endpoint::from_shared(url.to_owned())
+            let endpoint = place
+                .tls
+                .endpoint(&place.url)
                 .map_err(|error| {
-                    tonic::Status::failed_precondition(format!("{url:?} is not a URL: {error}"))
+                    tonic::Status::failed_precondition(format!("its address cannot be used: {error}"))
                 })?
                 .connect_timeout(PAUSE * 3)
                 .timeout(PAUSE * 3);
             let channel =
-                endpoint.connect().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
-            client.insert(MembershipServiceClient::new(channel))
+                endpoint.connect().await.map_err(|error| tonic::Status::unavailable(chain(&error)))?;
+            client.insert(MembershipServiceClient::with_interceptor(channel, place.bearer.clone()))
         }
     };
     let worker = v1::WorkerRecord {

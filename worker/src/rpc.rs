@@ -74,7 +74,11 @@ impl v1::worker_service_server::WorkerService for WorkerRpc {
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve(listener: TcpListener, hub: mpsc::Sender<Input>) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    server: tonic::transport::Server,
+    hub: mpsc::Sender<Input>,
+) -> Result<(), tonic::transport::Error> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let worker = v1::worker_service_server::WorkerServiceServer::new(WorkerRpc { hub })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -84,7 +88,7 @@ pub async fn serve(listener: TcpListener, hub: mpsc::Sender<Input>) -> Result<()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
-    let mut router = tonic::transport::Server::builder()
+    let mut router = server
         // A coordinator that is gone without a word is noticed, so that its successor's stream is not the only sign.
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))

@@ -1,4 +1,5 @@
-//! What both programs need of the world: etcd, the object store, the record a worker registers, logging.
+//! What both programs need of the world: etcd, the object store, the record a worker registers, secrets,
+//! encryption, logging.
 //!
 //! Apart from the pure core, behind the feature `runtime`.
 
@@ -6,6 +7,8 @@ pub mod etcd;
 mod logging;
 pub mod objects;
 mod record;
+pub mod secret;
+pub mod tls;
 
 pub use logging::{LogFormat, init_logging};
 pub use record::WorkerRecord;

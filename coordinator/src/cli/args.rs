@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_common::id::SweepId;
+use evenkeel_common::runtime::tls::TlsFiles;
 
 const ABOUT: &str =
     "Measures how stable fine-tuning is: sweeps of datasets, strategies and seeds, on one machine or many";
@@ -63,6 +64,8 @@ pub(super) enum Command {
     Compare(CompareArgs),
     /// Show workers, or let one leave
     Workers(WorkersArgs),
+    /// Make certificates for encrypted connections: an authority, and one for each kind of program
+    Certs(CertsArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -127,9 +130,47 @@ pub(super) struct CoordinatorArgs {
     /// Address that others reach this coordinator at, told in the election [default: host name and port]
     #[arg(long, env = "EVENKEEL_ADVERTISE")]
     pub advertise: Option<String>,
+    /// File of tokens, one `ROLE TOKEN` a line (roles: read, submit, admin, worker); without, everybody may do everything
+    #[arg(long, env = "EVENKEEL_TOKENS", value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// How log lines look
     #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormatArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TlsArgs {
+    /// Certificates of the authority that peers are recognised by (PEM); a coordinator then lets nobody in without one
+    #[arg(long, env = "EVENKEEL_TLS_CA", value_name = "FILE", global = true)]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate to show (PEM, with those between it and the authority)
+    #[arg(long, env = "EVENKEEL_TLS_CERT", value_name = "FILE", global = true)]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(long, env = "EVENKEEL_TLS_KEY", value_name = "FILE", global = true)]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    pub fn files(&self) -> TlsFiles<'_> {
+        TlsFiles { cert: self.tls_cert.as_deref(), key: self.tls_key.as_deref(), ca: self.tls_ca.as_deref() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CertsArgs {
+    /// Directory to put them in; nothing there is overwritten
+    #[arg(long)]
+    pub out: PathBuf,
+    /// How long they are good
+    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
+    /// Names and addresses that coordinators and workers are reached at, beside localhost and this machine's name; *.NAME
+    /// stands for all machines below NAME
+    #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
+    pub host: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +185,11 @@ pub(super) struct ClientArgs {
         global = true
     )]
     pub endpoint: Vec<String>,
+    /// File that holds the token to show, readable by you alone [default: the token in EVENKEEL_TOKEN]
+    #[arg(long, env = "EVENKEEL_TOKEN_FILE", value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// As JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -3,9 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use evenkeel_common::runtime::secret::Bearer;
+use evenkeel_common::runtime::tls::{DialError, Tls, chain};
 use evenkeel_proto::MAX_MESSAGE_BYTES;
 use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
 use tokio::time::Instant;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
@@ -15,7 +18,7 @@ use crate::dispatch::connect;
 use crate::seat::{LEADER, NOBODY};
 
 /// A client of one coordinator.
-pub(super) type Client = SweepServiceClient<Channel>;
+pub(super) type Client = SweepServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// How long an election may take: a lease runs out, and the store is loaded.
 const ELECTION: Duration = Duration::from_secs(30);
@@ -23,9 +26,17 @@ const ELECTION: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What is shown to coordinators, and what they are recognised by.
+#[derive(Debug)]
+struct Keys {
+    bearer: Bearer,
+    tls: Tls,
+}
+
 /// A connection that follows the leader.
 pub(super) struct Connection {
     endpoints: Vec<String>,
+    keys: Keys,
     client: Client,
     /// The endpoint it leads to.
     at: String,
@@ -35,8 +46,12 @@ impl Connection {
     /// Connects to the first coordinator that answers.
     pub async fn open(args: &ClientArgs) -> Result<Self, Failure> {
         let endpoints = args.endpoint.clone();
-        let (at, client) = any(&endpoints).await?;
-        Ok(Self { endpoints, client, at })
+        let keys = Keys {
+            bearer: Bearer::find(args.token_file.as_deref()).map_err(Failure::usage)?,
+            tls: Tls::for_client(args.tls.files()).map_err(Failure::usage)?,
+        };
+        let (at, client) = any(&endpoints, &keys).await?;
+        Ok(Self { endpoints, keys, client, at })
     }
 
     /// Asks the leader: a coordinator that stands by names it, and one that is gone is looked for at the other endpoints. What
@@ -54,12 +69,13 @@ impl Connection {
             let refusal = status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok());
             match refusal {
                 Some(leader) if leader != NOBODY && leader != self.at => {
-                    if let Ok(client) = reach(leader).await {
+                    if let Ok(client) = reach(leader, &self.keys).await {
                         (self.at, self.client) = (leader.to_owned(), client);
                         continue;
                     }
                 }
                 Some(_) => {}
+                None if is_locked_out(&status) => return Err(locked_out(&status)),
                 None if is_gone(&status) => {}
                 None => return Err(status.into()),
             }
@@ -68,7 +84,7 @@ impl Connection {
             }
             // An election is on, or its winner is not heard yet.
             tokio::time::sleep(PAUSE).await;
-            (self.at, self.client) = any(&self.endpoints).await?;
+            (self.at, self.client) = any(&self.endpoints, &self.keys).await?;
         }
     }
 
@@ -77,7 +93,7 @@ impl Connection {
         let give_up = Instant::now() + PATIENCE;
         loop {
             tokio::time::sleep(PAUSE).await;
-            match any(&self.endpoints).await {
+            match any(&self.endpoints, &self.keys).await {
                 Ok((at, client)) => {
                     (self.at, self.client) = (at, client);
                     return Ok(());
@@ -95,18 +111,32 @@ pub(super) fn is_gone(status: &Status) -> bool {
     transport && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
 }
 
-async fn reach(endpoint: &str) -> Result<Client, tonic::transport::Error> {
-    let channel = connect(endpoint).await?;
-    Ok(SweepServiceClient::new(channel)
+/// Whether the coordinator ended the connection because it does not accept the certificate, or wants one.
+fn is_locked_out(status: &Status) -> bool {
+    chain(status).contains("received fatal alert")
+}
+
+fn locked_out(status: &Status) -> Failure {
+    let why = chain(status);
+    let alert = why.rsplit("received fatal alert: ").next().unwrap_or_default();
+    Failure::usage(format!(
+        "the coordinator does not accept this client's certificate, or it has none ({alert}): name one that the \
+         coordinator's authority signed with --tls-cert and --tls-key"
+    ))
+}
+
+async fn reach(endpoint: &str, keys: &Keys) -> Result<Client, DialError> {
+    let channel = connect(endpoint, &keys.tls).await?;
+    Ok(SweepServiceClient::with_interceptor(channel, keys.bearer.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }
 
 /// The first endpoint that answers.
-async fn any(endpoints: &[String]) -> Result<(String, Client), Failure> {
+async fn any(endpoints: &[String], keys: &Keys) -> Result<(String, Client), Failure> {
     let mut tried = Vec::new();
     for endpoint in endpoints {
-        match reach(endpoint).await {
+        match reach(endpoint, keys).await {
             Ok(client) => return Ok((endpoint.clone(), client)),
             Err(error) => tried.push(format!("{endpoint}: {error}")),
         }

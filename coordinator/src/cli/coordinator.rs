@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use evenkeel_common::runtime::etcd::EtcdConfig;
+use evenkeel_common::runtime::tls::Tls;
 use evenkeel_common::runtime::{LogFormat, init_logging};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{CoordinatorArgs, LogFormatArg};
 use super::exit::{Exit, Failure};
+use crate::access::Access;
 use crate::server::{Server, ServerConfig, StartError, TermEnd};
 use crate::store::Store;
 
@@ -46,13 +48,23 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let host = || {
         hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
     };
+    let access = match &args.tokens {
+        Some(file) => Access::from_file(file).map_err(Failure::usage)?,
+        None => Access::open(),
+    };
+    let tls = Tls::for_server(args.tls.files()).map_err(Failure::usage)?;
+    if !access.is_open() && !tls.serves() && !args.listen.ip().is_loopback() {
+        tracing::warn!("tokens travel readable for everybody between; --tls-cert and --tls-key encrypt them");
+    }
     let config = ServerConfig {
         store: Store::open(&args.store)?,
         grpc,
         http: Some(http),
         etcd: (!args.etcd.is_empty())
             .then(|| EtcdConfig { endpoints: args.etcd.clone(), cluster: args.cluster.clone() }),
-        advertise: args.advertise.unwrap_or_else(|| format!("http://{}:{port}", host())),
+        advertise: args.advertise.unwrap_or_else(|| format!("{}://{}:{port}", tls.scheme(), host())),
+        access,
+        tls,
     };
     let server = Server::open(config).await?;
     tracing::info!(grpc = %server.grpc, "coordinator serving");

@@ -98,6 +98,10 @@ impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code;
         match status.code() {
+            // Another attempt would end in the same way: the user has to change something.
+            Code::Unauthenticated | Code::PermissionDenied => {
+                Self::usage(format!("the coordinator refuses: {}", status.message()))
+            }
             Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::ResourceExhausted => {
                 Self::usage(status.message())
             }

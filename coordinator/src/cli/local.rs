@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use evenkeel_common::grid::Grid;
+use evenkeel_common::runtime::tls::Tls;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
 use super::progress::{Display, Progress, TrainingLine};
 use super::workers::LocalWorkers;
+use crate::access::Access;
 use crate::collect::collect;
 use crate::driver::{Snapshot, SweepView, WorkerState};
 use crate::export::{Format, RunInfo, Summary};
@@ -37,6 +39,8 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         http: None,
         etcd: None,
         advertise: String::new(),
+        access: Access::open(),
+        tls: Tls::default(),
     };
     let server = Server::open(config).await?;
     let mut term = server.lead().await?;

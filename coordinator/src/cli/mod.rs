@@ -1,6 +1,7 @@
 //! The commands of `evenkeel`.
 
 mod args;
+mod certs;
 mod client;
 mod compare;
 mod connection;
@@ -42,6 +43,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::plan(&args),
         Command::Schema => plan::schema(),
         Command::Coordinator(args) => coordinator::serve(args).await,
+        Command::Certs(args) => certs::certs(&args),
         Command::Completions { shell } => plan::completions(shell),
         Command::Submit(args) => client::submit(args).await,
         Command::List(args) => client::list(args).await,

@@ -91,6 +91,12 @@ impl LocalWorkers {
             .args(["--device", &self.device, "--name", &format!("local-{number}"), "--exit-with-parent"])
             .arg("--store")
             .arg(&self.store)
+            // These workers and their coordinator are one program: what is set for a cluster is not for them.
+            .env_remove("EVENKEEL_TOKEN")
+            .env_remove("EVENKEEL_TOKEN_FILE")
+            .env_remove("EVENKEEL_TLS_CA")
+            .env_remove("EVENKEEL_TLS_CERT")
+            .env_remove("EVENKEEL_TLS_KEY")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)

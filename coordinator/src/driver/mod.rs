@@ -23,6 +23,7 @@ use evenkeel_common::results::{
     self, ExecutionRecord, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
 };
 use evenkeel_common::runtime::now_ms;
+use evenkeel_common::runtime::tls::Tls;
 use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,8 @@ struct Delivery {
 pub struct DriverParts {
     /// The leader's epoch.
     pub epoch: u64,
+    /// How workers are reached.
+    pub tls: Tls,
     /// Where results go.
     pub store: Store,
     /// Names of what is written.
@@ -138,7 +141,7 @@ pub fn start(
         sequence: parts.sequence.clone(),
         sweeps: BTreeMap::new(),
         workers: BTreeMap::new(),
-        links: Links::new(parts.epoch, link_events),
+        links: Links::new(parts.epoch, parts.tls, link_events),
         writer,
         buffers: Buffers::default(),
         delivery: None,
