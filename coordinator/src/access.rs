@@ -1,10 +1,9 @@
 //! Who may do what: tokens with roles, kept in a file of the coordinator's.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evenkeel_common::runtime::secret::{SecretError, check_token, read_private};
+use evenkeel_common::runtime::secret::{FileStamp, SecretError, check_token, read_private};
 use tonic::Status;
 
 /// What a token allows.
@@ -116,7 +115,7 @@ struct Tokens {
 
 #[derive(Debug)]
 struct Read {
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     known: Vec<Known>,
 }
 
@@ -126,17 +125,6 @@ struct Known(blake3::Hash, Role);
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Known").field(&self.1).finish()
-    }
-}
-
-/// What changes when a file is written, replaced, or made readable for others.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp([i64; 4], u64);
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let file = std::fs::metadata(path).ok()?;
-        Some(Self([file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()], file.ino()))
     }
 }
 
@@ -153,7 +141,7 @@ impl Access {
     /// When it cannot be read, others can read it, or a line is wrong.
     pub fn from_file(path: &Path) -> Result<Self, AccessError> {
         // The stamp first: a change while it is read is then seen afterwards.
-        let read = Read { stamp: Stamp::of(path), known: parse(path, &read_private(path)?)? };
+        let read = Read { stamp: FileStamp::of(path), known: parse(path, &read_private(path)?)? };
         Ok(Self(Some(Arc::new(Tokens { path: path.to_owned(), read: Mutex::new(read) }))))
     }
 
@@ -191,7 +179,7 @@ impl Tokens {
     fn role(&self, token: &[u8]) -> Option<Role> {
         let hash = blake3::hash(token);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = Stamp::of(&self.path);
+        let stamp = FileStamp::of(&self.path);
         if stamp != read.stamp {
             read.stamp = stamp;
             match read_private(&self.path)

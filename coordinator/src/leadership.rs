@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use etcd_client::Client;
-use evenkeel_common::runtime::etcd::{EtcdConfig, Session};
+use evenkeel_common::runtime::etcd::{EtcdError, EtcdLink, Session};
 
 use crate::store::{Store, StoreError};
 
@@ -28,33 +27,31 @@ impl Leadership {
 
     /// Stands for election in etcd and waits until it is won, through whatever happens to etcd meanwhile. `address` is what
     /// others see of the leader.
-    pub async fn campaign(config: &EtcdConfig, client: &Client, address: &str) -> Self {
+    pub async fn campaign(etcd: &EtcdLink, address: &str) -> Self {
         const PAUSE: Duration = Duration::from_millis(500);
         loop {
-            match Self::stand(config, client, address).await {
+            match Self::stand(etcd, address).await {
                 Ok(Some(won)) => return won,
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "etcd does not answer, standing for election again"),
+                Err(error) => tracing::warn!(%error, "standing for election again"),
             }
+            etcd.forget().await;
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// One candidacy; none when its lease was lost meanwhile.
-    async fn stand(
-        config: &EtcdConfig,
-        client: &Client,
-        address: &str,
-    ) -> Result<Option<Self>, etcd_client::Error> {
-        let session = Session::open(client.clone()).await?;
-        let mut campaigner = client.clone();
+    async fn stand(etcd: &EtcdLink, address: &str) -> Result<Option<Self>, EtcdError> {
+        let failed = |source| etcd.config().failed(source);
+        let mut client = etcd.client().await?;
+        let session = Session::open(client.clone()).await.map_err(failed)?;
         let won = tokio::select! {
-            won = campaigner.campaign(config.leader_key(), address, session.lease()) => won?,
+            won = client.campaign(etcd.config().leader_key(), address, session.lease()) => won.map_err(failed)?,
             () = session.lost() => return Ok(None),
         };
         let Some(key) = won.leader() else { return Ok(None) };
         // Read it back: a campaign that waited long may have been won with a key that is gone by now.
-        let found = client.clone().get(key.key(), None).await?;
+        let found = client.get(key.key(), None).await.map_err(failed)?;
         let epoch = found.kvs().first().map(etcd_client::KeyValue::create_revision);
         let held = epoch == Some(key.rev()) && !session.is_lost();
         Ok(held.then(|| Self { epoch: key.rev().unsigned_abs(), session: Some(session) }))

@@ -12,7 +12,7 @@
 //! | [`collect`], [`export`], [`report`] | from segments to the output directory |
 //! | [`compare`] | two output directories beside each other |
 //! | [`rpc`], [`http`], [`server`] | what is served, and the whole put together |
-//! | [`access`] | who may do what: tokens with roles |
+//! | [`access`], [`limits`] | who may do what, and how much of it |
 //! | [`cli`] | the commands |
 
 pub mod access;
@@ -25,6 +25,7 @@ pub mod driver;
 pub mod export;
 pub mod http;
 pub mod leadership;
+pub mod limits;
 pub mod membership;
 pub mod report;
 pub mod rpc;

@@ -19,25 +19,51 @@ use crate::core::WorkerId;
 use crate::dispatch::{chunks, other_protocol};
 use crate::driver::{Change, CommandError, DriverHandle, SweepView, WorkerState};
 use crate::export::{Format, RunInfo};
+use crate::limits::{Limits, Throttle};
 use crate::seat::Seat;
 use crate::store::{StoreError, StoredState};
 use crate::submission::{InputFile, SubmissionError, Sweep};
 
 /// Largest feature file that is taken, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 30;
+/// Largest submission, in bytes: it is held in memory.
+const MAX_SUBMISSION_BYTES: usize = 4 << 30;
 
 /// The service of a coordinator: all of it while it leads, what the store can tell while it stands by.
 #[derive(Clone)]
 pub struct SweepRpc {
     seat: Seat,
     access: Access,
+    limits: Limits,
+    throttle: Throttle,
 }
 
 impl SweepRpc {
-    /// Serves from this seat, who may be served.
+    /// Serves from this seat, who may be served, and not too much of it.
     #[must_use]
-    pub fn new(seat: Seat, access: Access) -> Self {
-        Self { seat, access }
+    pub fn new(seat: Seat, access: Access, limits: Limits, throttle: Throttle) -> Self {
+        Self { seat, access, limits, throttle }
+    }
+
+    /// Refuses a sweep that is too large, or one too many.
+    fn check_size(&self, sweep: &Sweep, driver: &DriverHandle) -> Result<(), Status> {
+        let (trials, most) = (sweep.grid.len(), self.limits.trials);
+        if trials > most {
+            return Err(Status::invalid_argument(format!(
+                "the sweep has {trials} trials, and this coordinator takes {most} at most: make it smaller, or start the \
+                 coordinator with a larger --max-trials"
+            )));
+        }
+        let snapshot = driver.snapshot();
+        let unended = |view: &&SweepView| matches!(view.state, StoredState::Running | StoredState::Paused);
+        let known = snapshot.sweeps.iter().any(|view| view.id == sweep.id);
+        if !known && snapshot.sweeps.iter().filter(unended).count() >= self.limits.sweeps {
+            return Err(Status::resource_exhausted(format!(
+                "{} sweeps have not ended, and this coordinator takes no more (--max-sweeps): wait for one, or cancel one",
+                self.limits.sweeps
+            )));
+        }
+        Ok(())
     }
 
     fn status(&self, view: &SweepView) -> v1::SweepStatus {
@@ -111,6 +137,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         self.access.check_call(&request, Role::Submit)?;
         let driver = self.seat.leading().await?;
+        let _place = self.throttle.heavy()?;
         let mut inbox = request.into_inner();
         let first = inbox.message().await?.and_then(|request| request.message);
         let Some(v1::submit_request::Message::Spec(header)) = first else {
@@ -142,6 +169,8 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| submission_status(&error))?;
+        driver.refresh().await.map_err(|error| to_status(&error))?;
+        self.check_size(&sweep, &driver)?;
         let (view, created) = driver.submit(sweep).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::SubmitResponse { status: Some(self.status(&view)), created }))
     }
@@ -231,9 +260,11 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         let format: Format =
             request.format.parse().map_err(|error: String| Status::invalid_argument(error))?;
         let view = self.find(&request.sweep_id).await?;
+        let place = self.throttle.heavy()?;
         let (sender, receiver) = mpsc::channel(4);
         let store = self.seat.store().clone();
         tokio::spawn(async move {
+            let _place = place;
             let exported = export(&store, &view, format, &request.files, &sender).await;
             if let Err(status) = exported {
                 let _ = sender.send(Err(status)).await;
@@ -281,14 +312,21 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
 async fn receive_files(inbox: &mut Streaming<v1::SubmitRequest>) -> Result<HashMap<String, Bytes>, Status> {
     let mut parts: HashMap<String, BytesMut> = HashMap::new();
     let mut files = HashMap::new();
+    let mut total = 0;
     while let Some(message) = inbox.message().await? {
         let Some(v1::submit_request::Message::Data(chunk)) = message.message else {
             return Err(Status::invalid_argument("only data may follow the spec of a submission"));
         };
         let bytes = parts.entry(chunk.name.clone()).or_default();
         if bytes.len() + chunk.data.len() > MAX_FILE_BYTES {
-            return Err(Status::resource_exhausted(format!(
+            return Err(Status::invalid_argument(format!(
                 "a feature file may have {MAX_FILE_BYTES} bytes at most"
+            )));
+        }
+        total += chunk.data.len();
+        if total > MAX_SUBMISSION_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "the files of a submission may have {MAX_SUBMISSION_BYTES} bytes at most together"
             )));
         }
         bytes.extend_from_slice(&chunk.data);

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use etcd_client::Client;
 use evenkeel_common::id::SweepId;
-use evenkeel_common::runtime::etcd::EtcdConfig;
+use evenkeel_common::runtime::etcd::EtcdLink;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
@@ -25,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 pub struct Seat {
     leads: watch::Receiver<Option<DriverHandle>>,
     store: Store,
-    election: Option<(EtcdConfig, Client)>,
+    election: Option<EtcdLink>,
     /// What others see of this coordinator.
     advertise: String,
 }
@@ -36,7 +35,7 @@ impl Seat {
     pub fn new(
         leads: watch::Receiver<Option<DriverHandle>>,
         store: Store,
-        election: Option<(EtcdConfig, Client)>,
+        election: Option<EtcdLink>,
         advertise: String,
     ) -> Self {
         Self { leads, store, election, advertise }
@@ -74,10 +73,9 @@ impl Seat {
 
     /// The address of another coordinator that leads, as the election tells it.
     async fn leader(&self) -> Option<String> {
-        let (config, client) = self.election.as_ref()?;
-        let mut client = client.clone();
-        let asked = tokio::time::timeout(ANSWER_WITHIN, client.leader(config.leader_key())).await;
-        let found = asked.ok()?.ok()?;
+        let etcd = self.election.as_ref()?;
+        let ask = async { etcd.client().await.ok()?.leader(etcd.config().leader_key()).await.ok() };
+        let found = tokio::time::timeout(ANSWER_WITHIN, ask).await.ok()??;
         let address = found.kv()?.value_str().ok()?.to_owned();
         (address != self.advertise && !address.is_empty()).then_some(address)
     }

@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::Client;
-use evenkeel_common::runtime::etcd::EtcdConfig;
-use evenkeel_common::runtime::tls::{Tls, chain};
+use evenkeel_common::runtime::etcd::{EtcdConfig, EtcdLink};
+use evenkeel_common::runtime::tls::{Tls, incoming};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES, v1};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 
 use crate::access::{Access, Role};
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
 use crate::leadership::Leadership;
+use crate::limits::{Limits, Throttle};
 use crate::membership::{Embedded, Etcd, Membership};
 use crate::rpc::SweepRpc;
 use crate::seat::Seat;
@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub advertise: String,
     /// Who may do what.
     pub access: Access,
+    /// How much of it.
+    pub limits: Limits,
     /// How what is served, and what is sent to workers, is encrypted.
     pub tls: Tls,
 }
@@ -43,23 +45,12 @@ pub struct ServerConfig {
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// etcd does not answer.
-    #[error("etcd at {endpoints} does not answer: {source}")]
-    Etcd {
-        /// Its members.
-        endpoints: String,
-        /// What happened.
-        source: etcd_client::Error,
-    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The sweeps of the store.
     #[error(transparent)]
     Load(#[from] CommandError),
-    /// Certificates.
-    #[error("--tls-cert, --tls-key and --tls-ca cannot be used together: {}", chain(.0))]
-    Tls(#[from] tonic::transport::Error),
     /// A socket.
     #[error("socket: {0}")]
     Socket(#[from] std::io::Error),
@@ -73,7 +64,7 @@ pub struct Server {
     /// Where gRPC is served.
     pub grpc: SocketAddr,
     store: Store,
-    election: Option<(EtcdConfig, Client)>,
+    election: Option<EtcdLink>,
     advertise: String,
     registry: Embedded,
     tls: Tls,
@@ -97,20 +88,11 @@ impl Server {
     /// Serves from now on; what needs a leader is refused until it leads.
     ///
     /// # Errors
-    /// When etcd does not answer, or a socket is not one.
+    /// When a socket is not one.
     pub async fn open(config: ServerConfig) -> Result<Self, StartError> {
         let stop_serving = CancellationToken::new();
         let (leads, leading) = watch::channel(None);
-        let election = match config.etcd {
-            None => None,
-            Some(etcd) => {
-                let client = etcd
-                    .connect()
-                    .await
-                    .map_err(|source| StartError::Etcd { endpoints: etcd.endpoints.join(","), source })?;
-                Some((etcd, client))
-            }
-        };
+        let election = config.etcd.map(EtcdLink::new);
         let mut serving = Vec::new();
         if let Some(listener) = config.http {
             let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
@@ -126,8 +108,8 @@ impl Server {
         let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let grpc = config.grpc.local_addr()?;
         let served_registry = election.is_none().then(|| registry.clone());
-        let served = Served { seat, registry: served_registry, access: config.access };
-        serving.push(serve_grpc(config.grpc, served, config.tls.server()?, stop_serving.clone()).await);
+        let served = Served { seat, registry: served_registry, access: config.access, limits: config.limits };
+        serving.push(serve_grpc(config.grpc, served, config.tls.clone(), stop_serving.clone()).await);
         Ok(Self {
             grpc,
             store: config.store,
@@ -144,14 +126,14 @@ impl Server {
     /// Waits for leadership, loads what the store has, and leads.
     ///
     /// # Errors
-    /// When etcd or the store does not answer.
+    /// When the store does not answer.
     pub async fn lead(&self) -> Result<Term, StartError> {
         let (membership, leadership): (Box<dyn Membership>, _) = match &self.election {
             None => (Box::new(self.registry.clone()), Leadership::alone(&self.store).await?),
-            Some((etcd, client)) => {
-                tracing::info!(cluster = %etcd.cluster, "standing for election");
-                let won = Leadership::campaign(etcd, client, &self.advertise).await;
-                (Box::new(Etcd::new(etcd.clone(), client.clone())), won)
+            Some(etcd) => {
+                tracing::info!(cluster = %etcd.config().cluster, "standing for election");
+                let won = Leadership::campaign(etcd, &self.advertise).await;
+                (Box::new(Etcd::new(etcd.clone())), won)
             }
         };
         let epoch = leadership.epoch();
@@ -177,6 +159,7 @@ impl Server {
             Ok(loaded) => loaded,
             Err(error) => {
                 term.running.abort();
+                term.stop().await;
                 return Err(error);
             }
         };
@@ -243,16 +226,22 @@ struct Served {
     seat: Seat,
     registry: Option<Embedded>,
     access: Access,
+    limits: Limits,
 }
+
+/// Calls at once of one connection; watching is one.
+const MAX_STREAMS: u32 = 1024;
 
 async fn serve_grpc(
     listener: TcpListener,
-    Served { seat, registry, access }: Served,
-    server: tonic::transport::Server,
+    Served { seat, registry, access, limits }: Served,
+    tls: Tls,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let sweeps = v1::sweep_service_server::SweepServiceServer::new(SweepRpc::new(seat, access.clone()))
+    let throttle = Throttle::new(limits);
+    let rpc = SweepRpc::new(seat, access.clone(), limits, throttle.clone());
+    let sweeps = v1::sweep_service_server::SweepServiceServer::new(rpc)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     health_reporter.set_serving::<v1::sweep_service_server::SweepServiceServer<SweepRpc>>().await;
@@ -260,14 +249,15 @@ async fn serve_grpc(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
+    let sweeps = InterceptedService::new(sweeps, move |call| throttle.check_call(&call).map(|()| call));
     let registry = registry.map(|registry| {
         let check = move |call: tonic::Request<()>| access.check_call(&call, Role::Worker).map(|()| call);
         v1::membership_service_server::MembershipServiceServer::with_interceptor(registry, check)
     });
-    let mut router = server
+    let mut router = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
+        .max_concurrent_streams(MAX_STREAMS)
         .add_service(health)
         .add_service(sweeps)
         .add_optional_service(registry);
@@ -276,8 +266,8 @@ async fn serve_grpc(
         Err(error) => tracing::error!(%error, "no server reflection"),
     }
     tokio::spawn(async move {
-        let incoming = TcpListenerStream::new(listener);
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
+        let connections = incoming(listener, tls);
+        if let Err(error) = router.serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await {
             tracing::error!(%error, "grpc server ended");
         }
     })

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
-use evenkeel_common::runtime::etcd::EtcdConfig;
-use evenkeel_common::runtime::secret::{Bearer, SecretError};
+use evenkeel_common::runtime::COORDINATOR_NAME;
+use evenkeel_common::runtime::etcd::EtcdLink;
+use evenkeel_common::runtime::flags::EtcdArgs;
+use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_common::runtime::tls::{Tls, TlsError, TlsFiles};
 
 use crate::registration::{Place, Registry};
@@ -21,12 +23,9 @@ Examples:
 #[command(name = "evenkeel-worker", version, about, after_help = EXAMPLES, max_term_width = 110)]
 #[command(group(ArgGroup::new("registry").required(true).args(["etcd", "coordinator"])))]
 pub struct Args {
-    /// etcd members, separated by commas
-    #[arg(long, env = "EVENKEEL_ETCD", value_delimiter = ',', value_name = "URL")]
-    pub etcd: Vec<String>,
-    /// Name of the cluster, part of every key in etcd
-    #[arg(long, env = "EVENKEEL_CLUSTER", default_value = "default")]
-    pub cluster: String,
+    /// How etcd is reached
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// Coordinator to register with, when there is no etcd
     #[arg(long, env = "EVENKEEL_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
@@ -42,6 +41,9 @@ pub struct Args {
     /// Key of that certificate (PEM)
     #[arg(long, env = "EVENKEEL_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Name that a coordinator's certificate has to be for, where there are certificates: others get no say
+    #[arg(long, env = "EVENKEEL_COORDINATOR_NAME", default_value = COORDINATOR_NAME, value_name = "NAME")]
+    pub coordinator_name: String,
     /// Address for gRPC
     #[arg(long, env = "EVENKEEL_WORKER_LISTEN", default_value = "0.0.0.0:7071")]
     pub listen: SocketAddr,
@@ -95,18 +97,17 @@ impl Args {
     /// Where to register.
     ///
     /// # Errors
-    /// When the token cannot be read.
-    pub fn registry(&self, tls: &Tls) -> Result<Registry, SecretError> {
-        Ok(match &self.coordinator {
-            Some(url) => Registry::Coordinator(Box::new(Place {
-                url: url.clone(),
-                bearer: Bearer::find(self.token_file.as_deref())?,
-                tls: tls.clone(),
-            })),
-            None => {
-                Registry::Etcd(EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone() })
-            }
-        })
+    /// When the token, a password or a certificate cannot be read.
+    pub fn registry(&self, tls: &Tls) -> anyhow::Result<Registry> {
+        let at_coordinator = |url: &String| -> anyhow::Result<Registry> {
+            let bearer = Bearer::find(self.token_file.as_deref())?;
+            Ok(Registry::Coordinator(Box::new(Place { url: url.clone(), bearer, tls: tls.clone() })))
+        };
+        match (&self.coordinator, self.etcd.config()?) {
+            (Some(url), _) => at_coordinator(url),
+            (None, Some(etcd)) => Ok(Registry::Etcd(EtcdLink::new(etcd))),
+            (None, None) => anyhow::bail!("nowhere to register: name --etcd or --coordinator"),
+        }
     }
 
     /// How connections are encrypted.
@@ -118,6 +119,7 @@ impl Args {
             cert: self.tls_cert.as_deref(),
             key: self.tls_key.as_deref(),
             ca: self.tls_ca.as_deref(),
+            ..TlsFiles::default()
         })
     }
 
@@ -153,7 +155,8 @@ mod tests {
         assert!(Args::try_parse_from(["evenkeel-worker"]).is_err());
         assert!(Args::try_parse_from(["evenkeel-worker", "--etcd", "a", "--coordinator", "b"]).is_err());
         assert!(
-            Args::try_parse_from(["evenkeel-worker", "--etcd", "a,b"]).is_ok_and(|args| args.etcd.len() == 2)
+            Args::try_parse_from(["evenkeel-worker", "--etcd", "a,b"])
+                .is_ok_and(|args| args.etcd.etcd.len() == 2)
         );
     }
 

@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::ContentHash;
+use evenkeel_common::runtime::etcd::EtcdError;
 use evenkeel_common::runtime::objects::Objects;
 use evenkeel_common::runtime::secret::SecretError;
 use evenkeel_common::runtime::tls::TlsError;
@@ -73,8 +74,10 @@ pub fn run(args: Args) -> ExitCode {
         Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {error:#}");
-            let usage =
-                error.is::<device::DeviceError>() || error.is::<SecretError>() || error.is::<TlsError>();
+            let usage = error.is::<device::DeviceError>()
+                || error.is::<SecretError>()
+                || error.is::<TlsError>()
+                || error.is::<EtcdError>();
             leave(if usage { 2 } else { 3 })
         }
     }
@@ -121,7 +124,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let (inputs, input_inbox) = mpsc::channel(64);
     let (hub, status) = Hub::new(record.clone(), executors, args.grace());
     let mut hub = tokio::spawn(hub.run(input_inbox, report_inbox));
-    tokio::spawn(rpc::serve(listener, tls.server()?, inputs.clone()));
+    tokio::spawn(rpc::serve(listener, tls.clone(), args.coordinator_name.clone(), inputs.clone()));
     tokio::spawn(async move { axum::serve(http, http::router(status)).await });
     let stop = CancellationToken::new();
     let mut registration = tokio::spawn(registration::keep(registry, record, stop.clone()));

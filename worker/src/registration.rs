@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use evenkeel_common::runtime::WorkerRecord;
-use evenkeel_common::runtime::etcd::{EtcdConfig, Session};
+use evenkeel_common::runtime::etcd::{EtcdError, EtcdLink, Session};
 use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_common::runtime::tls::{Tls, chain};
 use evenkeel_proto::v1;
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub enum Registry {
     /// A cluster's etcd.
-    Etcd(EtcdConfig),
+    Etcd(EtcdLink),
     /// A coordinator.
     Coordinator(Box<Place>),
 }
@@ -47,19 +47,19 @@ pub struct Refused(String);
 /// When the coordinator refuses this worker for good (another protocol version, no token of its).
 pub async fn keep(registry: Registry, record: WorkerRecord, stop: CancellationToken) -> Result<(), Refused> {
     match registry {
-        Registry::Etcd(config) => {
-            in_etcd(&config, &record, &stop).await;
+        Registry::Etcd(etcd) => {
+            in_etcd(&etcd, &record, &stop).await;
             Ok(())
         }
         Registry::Coordinator(place) => at_coordinator(&place, &record, &stop).await,
     }
 }
 
-async fn in_etcd(config: &EtcdConfig, record: &WorkerRecord, stop: &CancellationToken) {
+async fn in_etcd(etcd: &EtcdLink, record: &WorkerRecord, stop: &CancellationToken) {
     while !stop.is_cancelled() {
-        match session(config, record).await {
+        match session(etcd, record).await {
             Ok(session) => {
-                tracing::info!(cluster = %config.cluster, "registered in etcd");
+                tracing::info!(cluster = %etcd.config().cluster, "registered in etcd");
                 if stop.run_until_cancelled(session.lost()).await.is_none() {
                     session.close().await;
                     return;
@@ -67,16 +67,19 @@ async fn in_etcd(config: &EtcdConfig, record: &WorkerRecord, stop: &Cancellation
             }
             Err(error) => tracing::warn!(%error, "not registered in etcd, trying again"),
         }
+        etcd.forget().await;
         stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
     }
 }
 
-async fn session(config: &EtcdConfig, record: &WorkerRecord) -> Result<Session, etcd_client::Error> {
-    let mut client = config.connect().await?;
-    let session = Session::open(client.clone()).await?;
-    let key = format!("{}{}", config.workers_prefix(), record.id);
+async fn session(etcd: &EtcdLink, record: &WorkerRecord) -> Result<Session, EtcdError> {
+    let failed = |source| etcd.config().failed(source);
+    let mut client = etcd.client().await?;
+    let session = Session::open(client.clone()).await.map_err(failed)?;
+    let key = format!("{}{}", etcd.config().workers_prefix(), record.id);
     let value = serde_json::to_vec(record).unwrap_or_default();
-    client.put(key, value, Some(etcd_client::PutOptions::new().with_lease(session.lease()))).await?;
+    let options = etcd_client::PutOptions::new().with_lease(session.lease());
+    client.put(key, value, Some(options)).await.map_err(failed)?;
     Ok(session)
 }
 

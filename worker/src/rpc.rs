@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use evenkeel_common::PROTOCOL_VERSION;
+use evenkeel_common::runtime::tls::{Peer, Tls, incoming};
 use evenkeel_proto::v1::{self, work_request};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES};
 use futures::{Stream, StreamExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::hub::Input;
@@ -23,6 +24,8 @@ const STREAM_DEPTH: usize = 16;
 #[derive(Clone, Debug)]
 pub struct WorkerRpc {
     hub: mpsc::Sender<Input>,
+    /// The name that a certificate has to hold.
+    orders_from: String,
 }
 
 type Responses = Pin<Box<dyn Stream<Item = Result<v1::WorkResponse, Status>> + Send>>;
@@ -35,6 +38,15 @@ impl v1::worker_service_server::WorkerService for WorkerRpc {
         &self,
         request: Request<Streaming<v1::WorkRequest>>,
     ) -> Result<Response<Responses>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        if peer.is_certified() && !peer.has_name(&self.orders_from) {
+            tracing::warn!(peer = ?peer.address, "orders refused: the certificate is none of a coordinator's");
+            return Err(Status::permission_denied(format!(
+                "this worker takes orders from those whose certificate is for the name {}: that of this caller is not \
+                 (`evenkeel certs` makes one that is, and --coordinator-name of the worker asks for another name)",
+                self.orders_from
+            )));
+        }
         let mut inbox = request.into_inner();
         let first = tokio::time::timeout(GREETING_WITHIN, inbox.message())
             .await
@@ -76,11 +88,12 @@ impl v1::worker_service_server::WorkerService for WorkerRpc {
 /// When the socket fails.
 pub async fn serve(
     listener: TcpListener,
-    server: tonic::transport::Server,
+    tls: Tls,
+    orders_from: String,
     hub: mpsc::Sender<Input>,
 ) -> Result<(), tonic::transport::Error> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let worker = v1::worker_service_server::WorkerServiceServer::new(WorkerRpc { hub })
+    let worker = v1::worker_service_server::WorkerServiceServer::new(WorkerRpc { hub, orders_from })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     health_reporter.set_serving::<v1::worker_service_server::WorkerServiceServer<WorkerRpc>>().await;
@@ -88,11 +101,10 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
-    let mut router = server
+    let mut router = tonic::transport::Server::builder()
         // A coordinator that is gone without a word is noticed, so that its successor's stream is not the only sign.
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .tcp_nodelay(true)
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20)
         .add_service(health)
@@ -101,5 +113,5 @@ pub async fn serve(
         Ok(reflection) => router = router.add_service(reflection),
         Err(error) => tracing::error!(%error, "no server reflection"),
     }
-    router.serve_with_incoming(TcpListenerStream::new(listener)).await
+    router.serve_with_incoming(incoming(listener, tls)).await
 }

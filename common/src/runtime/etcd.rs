@@ -1,10 +1,16 @@
 //! A session with etcd: a client that notices partitions and a lease that is kept alive.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, LeaseKeepAliveStream, LeaseKeeper};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+use super::secret::{SecretError, read_private};
+use super::tls::{TlsError, TlsFiles, TlsFlags, chain};
 
 /// Life of a lease without renewal. Workers are to be gone from etcd within 10 s of their death.
 const LEASE_TTL: Duration = Duration::from_secs(5);
@@ -13,13 +19,52 @@ const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// How much earlier than etcd its holder takes a lease for lost, so that it never believes in it for longer.
 const SAFETY: Duration = Duration::from_millis(500);
 
-/// How to reach a cluster's part of etcd.
+/// How to reach a cluster's part of etcd. Printing it shows no password.
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
     /// URLs of its members.
     pub endpoints: Vec<String>,
     /// Name of the Evenkeel cluster, part of every key.
     pub cluster: String,
+    /// What is shown to it, and what it is recognised by.
+    pub credentials: Credentials,
+}
+
+/// Certificates and a user's name, in files that are read anew for each connection.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// Certificates of who signs etcd's certificates (`--etcd-ca`).
+    pub ca: Option<PathBuf>,
+    /// The certificate to show (`--etcd-cert`).
+    pub cert: Option<PathBuf>,
+    /// Its key (`--etcd-key`).
+    pub key: Option<PathBuf>,
+    /// A user of etcd (`--etcd-user`).
+    pub user: Option<String>,
+    /// The file that holds its password (`--etcd-password-file`).
+    pub password_file: Option<PathBuf>,
+}
+
+/// Why etcd is not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum EtcdError {
+    /// Flags that do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// A certificate or a key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The password.
+    #[error("--etcd-password-file: {0}")]
+    Password(#[from] SecretError),
+    /// It does not answer, or refuses.
+    #[error("etcd at {endpoints} does not answer: {}", chain(source))]
+    Unavailable {
+        /// Its members.
+        endpoints: String,
+        /// What happened.
+        source: etcd_client::Error,
+    },
 }
 
 impl EtcdConfig {
@@ -35,22 +80,122 @@ impl EtcdConfig {
         format!("/evenkeel/{}/leader", self.cluster)
     }
 
-    /// Connects. Pings find a partition within 4 s, which etcd's own streams would never notice.
+    /// Checks what can be checked before anything is connected.
     ///
     /// # Errors
-    /// When no member answers.
-    pub async fn connect(&self) -> Result<Client, etcd_client::Error> {
+    /// When flags do not go together, or a file is not what it should be.
+    pub fn check(&self) -> Result<(), EtcdError> {
+        self.options().map(|_| ())
+    }
+
+    /// Connects. Pings find a partition within 4 s, which etcd's own streams would never notice.
+    async fn connect(&self) -> Result<Client, EtcdError> {
+        let options = self.options()?;
+        let failed = |source| self.failed(source);
+        let client = Client::connect(&self.endpoints, Some(options)).await.map_err(failed)?;
+        // Connecting is lazy: ask something, so that an address where nobody listens is noticed here.
+        let mut probe = client.clone();
+        match tokio::time::timeout(Duration::from_secs(5), probe.get(self.leader_key(), None)).await {
+            Ok(answer) => answer.map(|_| client).map_err(failed),
+            Err(_) => Err(failed(etcd_client::Error::IoError(std::io::ErrorKind::TimedOut.into()))),
+        }
+    }
+
+    /// What is said when it answers with an error, or not at all.
+    #[must_use]
+    pub fn failed(&self, source: etcd_client::Error) -> EtcdError {
+        EtcdError::Unavailable { endpoints: self.endpoints.join(","), source }
+    }
+
+    fn options(&self) -> Result<ConnectOptions, EtcdError> {
         let options = ConnectOptions::new()
             .with_connect_timeout(Duration::from_secs(3))
             .with_keep_alive(Duration::from_secs(2), Duration::from_secs(2))
             .with_keep_alive_while_idle(true);
-        let client = Client::connect(&self.endpoints, Some(options)).await?;
-        // Connecting is lazy: ask something, so that an address where nobody listens is noticed here.
-        let mut probe = client.clone();
-        match tokio::time::timeout(Duration::from_secs(5), probe.get(self.leader_key(), None)).await {
-            Ok(answer) => answer.map(|_| client),
-            Err(_) => Err(etcd_client::Error::IoError(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+        let Credentials { ca, cert, key, user, password_file } = &self.credentials;
+        let encrypted = self.endpoints.iter().filter(|url| url.starts_with("https://")).count();
+        let usage = |text: &str| Err(EtcdError::Usage(text.to_owned()));
+        let options = match (encrypted, ca) {
+            (0, None) if cert.is_none() && key.is_none() => options,
+            (0, _) => {
+                return usage(
+                    "--etcd-ca, --etcd-cert and --etcd-key are for an etcd at https://: give its address so",
+                );
+            }
+            (n, _) if n < self.endpoints.len() => {
+                return usage(
+                    "some members of etcd are at https:// and some are not: what is secret would be sent in the open",
+                );
+            }
+            (_, None) => {
+                return usage(
+                    "etcd at https:// has to be recognised: name who signs its certificate with --etcd-ca",
+                );
+            }
+            (_, Some(ca)) => {
+                let files =
+                    TlsFiles { ca: Some(ca), cert: cert.as_deref(), key: key.as_deref(), flags: FLAGS };
+                options.with_tls(files.client()?)
+            }
+        };
+        match (user, password_file) {
+            (None, None) => Ok(options),
+            (Some(user), Some(path)) => {
+                let password = read_private(path)?;
+                // A token of etcd's runs out; a new one is asked for then.
+                Ok(options
+                    .with_user(user, password.trim_end_matches(['\r', '\n']))
+                    .with_auto_token_refresh(true))
+            }
+            (Some(_), None) => usage("--etcd-user needs --etcd-password-file"),
+            (None, Some(_)) => usage("--etcd-password-file needs --etcd-user"),
         }
+    }
+}
+
+const FLAGS: TlsFlags = TlsFlags { ca: "--etcd-ca", cert: "--etcd-cert", key: "--etcd-key" };
+
+/// A connection that is made when it is first needed, and anew after it failed; clones share it.
+#[derive(Clone)]
+pub struct EtcdLink {
+    config: Arc<EtcdConfig>,
+    client: Arc<Mutex<Option<Client>>>,
+}
+
+impl std::fmt::Debug for EtcdLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdLink").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl EtcdLink {
+    /// Not connected yet.
+    #[must_use]
+    pub fn new(config: EtcdConfig) -> Self {
+        Self { config: Arc::new(config), client: Arc::default() }
+    }
+
+    /// How etcd is reached.
+    #[must_use]
+    pub fn config(&self) -> &EtcdConfig {
+        &self.config
+    }
+
+    /// A client that answered when it was connected.
+    ///
+    /// # Errors
+    /// When etcd does not answer, or its certificate or password cannot be read.
+    pub async fn client(&self) -> Result<Client, EtcdError> {
+        let mut client = self.client.lock().await;
+        match &*client {
+            Some(client) => Ok(client.clone()),
+            None => Ok(client.insert(self.config.connect().await?).clone()),
+        }
+    }
+
+    /// Connects anew at the next call: certificates may have changed, and a member may be gone.
+    pub async fn forget(&self) {
+        *self.client.lock().await = None;
     }
 }
 
@@ -145,5 +290,36 @@ async fn keep_alive(mut keeper: LeaseKeeper, mut answers: LeaseKeepAliveStream, 
             Ok(Err(reason)) => return reason,
             Err(_) => return "no answer in time".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(endpoints: &[&str], credentials: Credentials) -> String {
+        let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
+        let config = EtcdConfig { endpoints, cluster: "c".to_owned(), credentials };
+        config.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn what_is_secret_goes_only_where_etcd_is_recognised() {
+        let some = || Some(PathBuf::from("/nowhere"));
+        assert_eq!(says(&["http://a:2379"], Credentials::default()), "fine");
+        assert!(says(&["https://a:2379"], Credentials::default()).contains("--etcd-ca"));
+        let ca = || Credentials { ca: some(), ..Credentials::default() };
+        assert!(says(&["http://a:2379"], ca()).contains("https://"));
+        assert!(says(&["https://a:2379", "http://b:2379"], ca()).contains("in the open"));
+        assert!(says(&["https://a:2379"], ca()).contains("--etcd-ca: cannot read /nowhere"));
+        let user = |user: Option<&str>, password_file| {
+            says(
+                &["http://a"],
+                Credentials { user: user.map(str::to_owned), password_file, ..Credentials::default() },
+            )
+        };
+        assert!(user(Some("ann"), None).contains("needs --etcd-password-file"));
+        assert!(user(None, some()).contains("needs --etcd-user"));
+        assert!(user(Some("ann"), some()).contains("--etcd-password-file: cannot read"));
     }
 }

@@ -4,6 +4,7 @@
 //! Apart from the pure core, behind the feature `runtime`.
 
 pub mod etcd;
+pub mod flags;
 mod logging;
 pub mod objects;
 mod record;
@@ -12,6 +13,9 @@ pub mod tls;
 
 pub use logging::{LogFormat, init_logging};
 pub use record::WorkerRecord;
+
+/// The name that the certificate of a coordinator is for, beside those it is reached at: workers take orders from no other.
+pub const COORDINATOR_NAME: &str = "evenkeel-coordinator";
 
 /// Milliseconds since the Unix epoch, by this machine's clock.
 #[must_use]

@@ -1,6 +1,6 @@
 //! Secrets in files, and the token a client shows.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tonic::metadata::{Ascii, MetadataValue};
@@ -44,17 +44,34 @@ pub enum SecretError {
     },
 }
 
-/// Reads a file that only its owner may read.
+/// Reads a file that only its owner may read. The group may read it, too, where root owns it: so Kubernetes mounts secrets.
 ///
 /// # Errors
 /// When it cannot be read, or when others can.
 pub fn read_private(path: &Path) -> Result<String, SecretError> {
     let unreadable = |source| SecretError::Unreadable { path: path.to_owned(), source };
-    let mode = std::fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(SecretError::Open { path: path.to_owned(), mode });
+    let file = std::fs::metadata(path).map_err(unreadable)?;
+    if is_open(file.mode(), file.uid()) {
+        return Err(SecretError::Open { path: path.to_owned(), mode: file.mode() & 0o777 });
     }
     std::fs::read_to_string(path).map_err(unreadable)
+}
+
+fn is_open(mode: u32, owner: u32) -> bool {
+    mode & (if owner == 0 { 0o037 } else { 0o077 }) != 0
+}
+
+/// What changes when a file is written, replaced, or made readable for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStamp([i64; 4], u64);
+
+impl FileStamp {
+    /// Of a file, if it is there.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Self([file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()], file.ino()))
+    }
 }
 
 /// Checks that a text can be a token.
@@ -137,15 +154,21 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_is_refused_with_the_remedy() {
+        for (mode, owner, open) in [
+            (0o600, 1000, false),
+            (0o400, 0, false),
+            (0o640, 1000, true),
+            (0o440, 0, false),
+            (0o660, 0, true),
+            (0o604, 0, true),
+        ] {
+            assert_eq!(is_open(0o100_000 | mode, owner), open, "{mode:o} of {owner}");
+        }
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("token");
         std::fs::write(&path, TOKEN).expect("write");
-        for (mode, fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
-            match Bearer::find(Some(&path)) {
-                Ok(_) => assert!(fine, "{mode:o} was accepted"),
-                Err(error) => assert!(!fine && error.to_string().contains("`chmod 600 "), "{error}"),
-            }
-        }
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("chmod");
+        let error = Bearer::find(Some(&path)).expect_err("accepted").to_string();
+        assert!(error.contains("(mode 644): `chmod 600 "), "{error}");
     }
 }

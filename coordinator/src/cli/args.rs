@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_common::id::SweepId;
+use evenkeel_common::runtime::flags::EtcdArgs;
 use evenkeel_common::runtime::tls::TlsFiles;
 
 const ABOUT: &str =
@@ -39,7 +40,7 @@ pub(super) enum Command {
     /// Print the JSON Schema of the spec, for editors and checks
     Schema,
     /// Serve a cluster: dispatch sweeps to the workers that register
-    Coordinator(CoordinatorArgs),
+    Coordinator(Box<CoordinatorArgs>),
     /// Hand a sweep to a coordinator
     Submit(SubmitArgs),
     /// List the sweeps a coordinator knows
@@ -112,12 +113,8 @@ pub(super) enum LogFormatArg {
 
 #[derive(Debug, Args)]
 pub(super) struct CoordinatorArgs {
-    /// etcd members, separated by commas; without, workers register here (--coordinator of the worker)
-    #[arg(long, env = "EVENKEEL_ETCD", value_delimiter = ',', value_name = "URL")]
-    pub etcd: Vec<String>,
-    /// Name of the cluster, part of every key in etcd
-    #[arg(long, env = "EVENKEEL_CLUSTER", default_value = "default")]
-    pub cluster: String,
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// Where results are kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_… variables)
     #[arg(long, env = "EVENKEEL_STORE", default_value = "evenkeel-store", value_name = "URL")]
     pub store: String,
@@ -135,6 +132,15 @@ pub(super) struct CoordinatorArgs {
     pub tokens: Option<PathBuf>,
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// Most trials of a sweep
+    #[arg(long, env = "EVENKEEL_MAX_TRIALS", default_value_t = 100_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_trials: u64,
+    /// Most sweeps that have not ended
+    #[arg(long, env = "EVENKEEL_MAX_SWEEPS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_sweeps: u32,
+    /// Most requests a second of one client, by its token or else by its address; twice as many at once
+    #[arg(long, env = "EVENKEEL_MAX_REQUESTS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_requests: u32,
     /// How log lines look
     #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormatArg,
@@ -155,7 +161,12 @@ pub(super) struct TlsArgs {
 
 impl TlsArgs {
     pub fn files(&self) -> TlsFiles<'_> {
-        TlsFiles { cert: self.tls_cert.as_deref(), key: self.tls_key.as_deref(), ca: self.tls_ca.as_deref() }
+        TlsFiles {
+            cert: self.tls_cert.as_deref(),
+            key: self.tls_key.as_deref(),
+            ca: self.tls_ca.as_deref(),
+            ..TlsFiles::default()
+        }
     }
 }
 

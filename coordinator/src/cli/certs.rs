@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use evenkeel_common::runtime::now_ms;
+use evenkeel_common::runtime::{COORDINATOR_NAME, now_ms};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -47,12 +47,14 @@ struct Made {
 struct Leaf {
     name: &'static str,
     serves: bool,
+    /// Workers take orders from its owner.
+    leads: bool,
 }
 
 const LEAVES: [Leaf; 3] = [
-    Leaf { name: "coordinator", serves: true },
-    Leaf { name: "worker", serves: true },
-    Leaf { name: "client", serves: false },
+    Leaf { name: "coordinator", serves: true, leads: true },
+    Leaf { name: "worker", serves: true, leads: false },
+    Leaf { name: "client", serves: false, leads: false },
 ];
 
 /// The names that servers are reached at: this machine's, and those that were given.
@@ -91,7 +93,8 @@ fn make(args: &CertsArgs) -> Result<Vec<Made>, rcgen::Error> {
     let issuer = Issuer::new(ca, key);
 
     for leaf in LEAVES {
-        let names = if leaf.serves { hosts(&args.host) } else { Vec::new() };
+        let mut names = if leaf.serves { hosts(&args.host) } else { Vec::new() };
+        names.extend(leaf.leads.then(|| COORDINATOR_NAME.to_owned()));
         let mut wanted = params(names, &format!("evenkeel {}", leaf.name))?;
         wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // A coordinator dials workers, and a worker its coordinator: only a client never serves.

@@ -15,6 +15,7 @@ use tonic::{Code, Response, Status};
 use super::args::ClientArgs;
 use super::exit::Failure;
 use crate::dispatch::connect;
+use crate::limits::retry_after;
 use crate::seat::{LEADER, NOBODY};
 
 /// A client of one coordinator.
@@ -25,6 +26,8 @@ const ELECTION: Duration = Duration::from_secs(30);
 /// How long a sweep is followed without a coordinator.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long somebody is asked who takes connections and never answered.
+const STRANGER: Duration = Duration::from_secs(5);
 
 /// What is shown to coordinators, and what they are recognised by.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Connection {
     client: Client,
     /// The endpoint it leads to.
     at: String,
+    /// A coordinator has answered.
+    heard: bool,
 }
 
 impl Connection {
@@ -51,7 +56,7 @@ impl Connection {
             tls: Tls::for_client(args.tls.files()).map_err(Failure::usage)?,
         };
         let (at, client) = any(&endpoints, &keys).await?;
-        Ok(Self { endpoints, keys, client, at })
+        Ok(Self { endpoints, keys, client, at, heard: false })
     }
 
     /// Asks the leader: a coordinator that stands by names it, and one that is gone is looked for at the other endpoints. What
@@ -63,7 +68,10 @@ impl Connection {
         let give_up = Instant::now() + ELECTION;
         loop {
             let status = match call(self.client.clone()).await {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(response) => {
+                    self.heard = true;
+                    return Ok(response.into_inner());
+                }
                 Err(status) => status,
             };
             let refusal = status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok());
@@ -75,8 +83,19 @@ impl Connection {
                     }
                 }
                 Some(_) => {}
+                None if let Some(wait) = retry_after(&status) => {
+                    if Instant::now() + wait >= give_up {
+                        return Err(status.into());
+                    }
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
                 None if is_locked_out(&status) => return Err(locked_out(&status)),
-                None if is_gone(&status) => {}
+                None if is_gone(&status) => {
+                    if !self.heard && Instant::now() >= give_up - ELECTION + STRANGER {
+                        return Err(unheard(&self.at, &status));
+                    }
+                }
                 None => return Err(status.into()),
             }
             if Instant::now() >= give_up {
@@ -122,6 +141,19 @@ fn locked_out(status: &Status) -> Failure {
     Failure::usage(format!(
         "the coordinator does not accept this client's certificate, or it has none ({alert}): name one that the \
          coordinator's authority signed with --tls-cert and --tls-key"
+    ))
+}
+
+fn unheard(endpoint: &str, status: &Status) -> Failure {
+    let hint = if endpoint.starts_with("https:") {
+        "is it a coordinator's gRPC port?"
+    } else {
+        "is it a coordinator's gRPC port? If it is encrypted, give its address as https:// and name who signs its certificate \
+         with --tls-ca"
+    };
+    Failure::unavailable(format!(
+        "{endpoint} takes connections but does not answer as a coordinator does ({}); {hint}",
+        chain(status)
     ))
 }
 

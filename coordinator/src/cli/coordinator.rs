@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use evenkeel_common::runtime::etcd::EtcdConfig;
 use evenkeel_common::runtime::tls::Tls;
 use evenkeel_common::runtime::{LogFormat, init_logging};
 use tokio::net::TcpListener;
@@ -11,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::args::{CoordinatorArgs, LogFormatArg};
 use super::exit::{Exit, Failure};
 use crate::access::Access;
+use crate::limits::Limits;
 use crate::server::{Server, ServerConfig, StartError, TermEnd};
 use crate::store::Store;
 
@@ -56,19 +56,26 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     if !access.is_open() && !tls.serves() && !args.listen.ip().is_loopback() {
         tracing::warn!("tokens travel readable for everybody between; --tls-cert and --tls-key encrypt them");
     }
+    let etcd = args.etcd.config().map_err(Failure::usage)?;
+    let elected = etcd.is_some();
+    let limits = Limits {
+        trials: args.max_trials,
+        sweeps: args.max_sweeps as usize,
+        requests_per_second: args.max_requests,
+    };
     let config = ServerConfig {
         store: Store::open(&args.store)?,
         grpc,
         http: Some(http),
-        etcd: (!args.etcd.is_empty())
-            .then(|| EtcdConfig { endpoints: args.etcd.clone(), cluster: args.cluster.clone() }),
+        etcd,
         advertise: args.advertise.unwrap_or_else(|| format!("{}://{}:{port}", tls.scheme(), host())),
         access,
+        limits,
         tls,
     };
     let server = Server::open(config).await?;
     tracing::info!(grpc = %server.grpc, "coordinator serving");
-    let ended = terms(&server, !args.etcd.is_empty(), &mut signals).await;
+    let ended = terms(&server, elected, &mut signals).await;
     server.close().await;
     ended?;
     tracing::info!("coordinator stopped");
@@ -96,7 +103,13 @@ async fn terms(server: &Server, elected: bool, signals: &mut Signals) -> Result<
                     Some(end) => end,
                 }
             }
-            Err(StartError::LostWhileLoading) => TermEnd::LeadershipLost,
+            // With another at hand, a store that does not answer now is no reason to leave.
+            Err(error @ (StartError::LostWhileLoading | StartError::Store(_) | StartError::Load(_)))
+                if elected =>
+            {
+                tracing::warn!(%error, "not leading");
+                TermEnd::LeadershipLost
+            }
             Err(error) => return Err(error.into()),
         };
         if !(elected && end == TermEnd::LeadershipLost) {

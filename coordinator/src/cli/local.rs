@@ -19,6 +19,7 @@ use crate::access::Access;
 use crate::collect::collect;
 use crate::driver::{Snapshot, SweepView, WorkerState};
 use crate::export::{Format, RunInfo, Summary};
+use crate::limits::Limits;
 use crate::server::{Server, ServerConfig, Term};
 use crate::store::{Store, StoredState};
 use crate::submission::Sweep;
@@ -40,6 +41,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         etcd: None,
         advertise: String::new(),
         access: Access::open(),
+        limits: Limits::NONE,
         tls: Tls::default(),
     };
     let server = Server::open(config).await?;

@@ -42,7 +42,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => local::run(args).await,
         Command::Plan(args) => plan::plan(&args),
         Command::Schema => plan::schema(),
-        Command::Coordinator(args) => coordinator::serve(args).await,
+        Command::Coordinator(args) => coordinator::serve(*args).await,
         Command::Certs(args) => certs::certs(&args),
         Command::Completions { shell } => plan::completions(shell),
         Command::Submit(args) => client::submit(args).await,

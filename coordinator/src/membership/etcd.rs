@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use etcd_client::{Client, EventType, GetOptions, KeyValue, WatchOptions};
-use evenkeel_common::runtime::etcd::EtcdConfig;
+use etcd_client::{EventType, GetOptions, KeyValue, WatchOptions};
+use evenkeel_common::runtime::etcd::EtcdLink;
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,15 +14,14 @@ use crate::core::WorkerId;
 
 /// Follows the workers' keys of a cluster.
 pub struct Etcd {
-    config: EtcdConfig,
-    client: Client,
+    link: EtcdLink,
 }
 
 impl Etcd {
-    /// Over a connected client.
+    /// Over this connection.
     #[must_use]
-    pub fn new(config: EtcdConfig, client: Client) -> Self {
-        Self { config, client }
+    pub fn new(link: EtcdLink) -> Self {
+        Self { link }
     }
 }
 
@@ -46,7 +45,7 @@ enum End {
 }
 
 impl Etcd {
-    async fn keep_following(mut self, events: mpsc::Sender<MembershipEvent>) {
+    async fn keep_following(self, events: mpsc::Sender<MembershipEvent>) {
         const PAUSE: Duration = Duration::from_millis(500);
         let mut known = BTreeMap::new();
         loop {
@@ -55,19 +54,24 @@ impl Etcd {
                 // Who is known stays known: only etcd may say that a worker is gone.
                 End::Broken(reason) => tracing::warn!(%reason, "etcd watch broken, starting over"),
             }
+            self.link.forget().await;
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// Lists who is there, then follows changes from that revision on until the watch breaks.
     async fn round(
-        &mut self,
+        &self,
         known: &mut BTreeMap<WorkerId, WorkerRecord>,
         events: &mpsc::Sender<MembershipEvent>,
     ) -> End {
         let broken = |error: etcd_client::Error| End::Broken(error.to_string());
-        let prefix = self.config.workers_prefix();
-        let listing = match self.client.get(prefix.as_str(), Some(GetOptions::new().with_prefix())).await {
+        let prefix = self.link.config().workers_prefix();
+        let mut client = match self.link.client().await {
+            Ok(client) => client,
+            Err(error) => return End::Broken(error.to_string()),
+        };
+        let listing = match client.get(prefix.as_str(), Some(GetOptions::new().with_prefix())).await {
             Ok(listing) => listing,
             Err(error) => return broken(error),
         };
@@ -95,7 +99,7 @@ impl Etcd {
             return End::Broken("the listing has no revision".to_owned());
         };
         let options = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
-        let mut watch = match self.client.watch(prefix.as_str(), Some(options)).await {
+        let mut watch = match client.watch(prefix.as_str(), Some(options)).await {
             Ok(watch) => watch,
             Err(error) => return broken(error),
         };
