@@ -417,7 +417,9 @@ pub fn other_protocol(found: u32, version: &str) -> String {
 
 fn ended_by(status: &tonic::Status) -> End {
     match status.code() {
-        tonic::Code::FailedPrecondition => End::Refused(status.message().to_owned()),
+        tonic::Code::FailedPrecondition | tonic::Code::PermissionDenied => {
+            End::Refused(status.message().to_owned())
+        }
         _ => End::Broken(status.message().to_owned()),
     }
 }

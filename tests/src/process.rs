@@ -180,15 +180,24 @@ impl Etcd {
     /// # Errors
     /// When it does not start.
     pub fn start(dir: &Path) -> anyhow::Result<Option<Self>> {
+        Self::start_with(dir, "http", &[])
+    }
+
+    /// The same for this scheme, with further arguments.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with(dir: &Path, scheme: &str, more: &[&str]) -> anyhow::Result<Option<Self>> {
         let program = std::env::var_os("ETCD_BIN").unwrap_or_else(|| "etcd".into());
         if Command::new(&program).arg("--version").output().is_err() {
             eprintln!("skipped: there is no etcd here (ETCD_BIN names none); `make test` gets one");
             return Ok(None);
         }
         let (client, peer) = (free_port()?, free_port()?);
-        let (url, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let (url, peer) = (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let mut command = Command::new(program);
         command
+            .args(more)
             .args(["--data-dir".as_ref(), dir.join("etcd").as_os_str()])
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])

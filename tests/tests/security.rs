@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
-use evenkeel_tests::process::{Coordinator, Process, free_port, printed, run, until, worker_with};
+use evenkeel_tests::process::{Coordinator, Etcd, Process, free_port, printed, run, until, worker_with};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -179,7 +179,7 @@ fn a_file_of_tokens_that_others_can_read_is_refused_with_the_remedy() {
     let tokens = desk.text("tokens");
     let serve =
         || run(["coordinator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--tokens", &tokens]);
-    for mode in [0o644, 0o640] {
+    for mode in [0o644, 0o604] {
         fs::set_permissions(&tokens, fs::Permissions::from_mode(mode)).expect("chmod");
         let output = serve().expect("run");
         assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
@@ -282,5 +282,195 @@ fn over_encrypted_connections_a_sweep_completes_and_strangers_are_refused() {
     for process in [&coordinator.process, &worker, &stranger] {
         let keys = process.log().contains("PRIVATE KEY") || process.log().contains(WORKER);
         assert!(!keys, "a secret is in the log:\n{}", process.log());
+    }
+}
+
+/// Certificates of a new authority in a folder of the desk's.
+fn make_certs(desk: &Desk, name: &str) -> PathBuf {
+    let dir = desk.path(name);
+    let output = run(["certs", "--out", &text(&dir)]).expect("run");
+    assert!(output.status.success(), "{}", printed(&output));
+    dir
+}
+
+#[test]
+fn new_certificates_hold_without_a_restart_and_old_ones_no_longer() {
+    let desk = Desk::new();
+    let (used, newer) = (make_certs(&desk, "used"), make_certs(&desk, "newer"));
+    let older = desk.path("older");
+    fs::create_dir(&older).expect("folder");
+    let files =
+        |dir: &Path| fs::read_dir(dir).expect("list").flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    for file in files(&used) {
+        fs::copy(&file, older.join(file.file_name().expect("name"))).expect("copy");
+    }
+    let coordinator = desk.coordinator(&strs(&tls(&used, "coordinator")));
+    let worker = desk.worker("worker", &coordinator, &strs(&tls(&used, "worker")));
+    let ask = |certs: &Path| desk.ask(&["list"], &coordinator, &strs(&tls(certs, "client")));
+    assert!(ask(&older).status.success());
+    assert!(!ask(&newer).status.success());
+
+    for file in files(&newer) {
+        let target = used.join(file.file_name().expect("name"));
+        fs::copy(&file, target.with_extension("new")).expect("copy");
+        fs::rename(target.with_extension("new"), target).expect("rename");
+    }
+    assert!(ask(&newer).status.success(), "{}", printed(&ask(&newer)));
+    let refused = ask(&older);
+    assert!(!refused.status.success(), "{}", printed(&refused));
+    assert!(coordinator.process.log().contains("certificates read again"), "{}", coordinator.process.log());
+    // Who was connected stays so, and a worker that comes now is spoken to by the new certificates.
+    let second = desk.worker("second", &coordinator, &strs(&tls(&newer, "worker")));
+    until("both workers to be ready", LIMIT, || {
+        (coordinator.process.log().matches("worker ready").count() >= 2).then_some(())
+    })
+    .expect("ready");
+    let client = tls(&newer, "client");
+    desk.sweep(&coordinator, &strs(&client), &strs(&client));
+    drop((worker, second));
+}
+
+#[test]
+fn a_worker_takes_no_orders_from_the_owner_of_another_workers_certificate() {
+    let desk = Desk::new();
+    let certs = make_certs(&desk, "certs");
+    let impostor = desk.coordinator(&strs(&tls(&certs, "worker")));
+    let worker = desk.worker("worker", &impostor, &strs(&tls(&certs, "worker")));
+    until("the impostor to be refused", LIMIT, || {
+        impostor.process.log().contains("worker refused").then_some(())
+    })
+    .expect("a refusal");
+    let log = impostor.process.log();
+    assert!(log.contains("for the name evenkeel-coordinator") && !log.contains("worker ready"), "{log}");
+    assert!(worker.log().contains("orders refused"), "{}", worker.log());
+}
+
+#[test]
+fn what_one_client_may_ask_for_is_limited_and_others_are_served() {
+    let desk = Desk::new();
+    let flags = ["--max-trials", "10", "--max-sweeps", "1", "--max-requests", "5"];
+    let mut all = flags.to_vec();
+    let tokens = desk.text("tokens");
+    all.extend(["--tokens", &tokens]);
+    let coordinator = desk.coordinator(&all);
+    let token = desk.text("submit");
+    let submit = |name: &str, spec: &str| {
+        let file = write(&desk.path(name), spec, 0o644);
+        desk.ask(&["submit", &file], &coordinator, &["--token-file", &token])
+    };
+    let large = submit("large.yaml", &SPEC.replace("seeds: 2", "seeds: 100"));
+    assert_eq!(large.status.code(), Some(2), "{}", printed(&large));
+    let said = printed(&large);
+    assert!(
+        said.contains("200 trials") && said.contains("10 at most") && said.contains("--max-trials"),
+        "{said}"
+    );
+    let first = submit("first.yaml", SPEC);
+    assert!(first.status.success(), "{}", printed(&first));
+    let again = submit("again.yaml", SPEC);
+    assert!(again.status.success(), "the same sweep is no other: {}", printed(&again));
+    let second = submit("second.yaml", &SPEC.replace("guarded", "second"));
+    assert!(!second.status.success() && printed(&second).contains("--max-sweeps"), "{}", printed(&second));
+
+    // One that asks without pause is told when to come back, while another is served.
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    runtime.block_on(async {
+        use evenkeel_proto::v1::{ListSweepsRequest, sweep_service_client::SweepServiceClient};
+        let client = SweepServiceClient::connect(coordinator.endpoint.clone()).await.expect("connect");
+        let ask = async |token: &str| {
+            let mut request = tonic::Request::new(ListSweepsRequest {});
+            let header = format!("Bearer {token}").parse().expect("header");
+            request.metadata_mut().insert("authorization", header);
+            client.clone().list_sweeps(request).await
+        };
+        let mut refused = Vec::new();
+        for _ in 0..50 {
+            refused.extend(ask(READ).await.err());
+        }
+        assert!(refused.len() >= 20, "only {} of 50 were refused", refused.len());
+        for status in &refused {
+            assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+            let wait =
+                status.metadata().get("grpc-retry-pushback-ms").expect("a hint").to_str().expect("text");
+            assert!((1..=1000).contains(&wait.parse::<u64>().expect("a number")), "{wait}");
+        }
+        assert!(ask(ADMIN).await.is_ok());
+    });
+    // The command line heeds the hint.
+    let reader = desk.text("read");
+    let output = desk.ask(&["list"], &coordinator, &["--token-file", &reader]);
+    assert!(output.status.success(), "{}", printed(&output));
+}
+
+#[test]
+fn an_etcd_that_asks_for_certificates_and_a_password_gets_them() {
+    let desk = Desk::new();
+    let certs = make_certs(&desk, "certs");
+    let file = |name: &str| text(&certs.join(name));
+    let (ca, cert, key) = (file("ca.pem"), file("coordinator.pem"), file("coordinator.key"));
+    let flags = ["--cert-file", &cert, "--key-file", &key, "--trusted-ca-file", &ca, "--client-cert-auth"];
+    let Some(etcd) = Etcd::start_with(desk.dir.path(), "https", &flags).expect("etcd") else { return };
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    runtime.block_on(async {
+        use etcd_client::{
+            Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions,
+        };
+        let read = |path: &str| fs::read_to_string(path).expect("read");
+        let tls = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(read(&ca)))
+            .identity(Identity::from_pem(read(&cert), read(&key)));
+        let options = ConnectOptions::new().with_tls(tls);
+        let mut client = Client::connect([&etcd.url], Some(options)).await.expect("connect");
+        client.user_add("root", "the-root-password", None).await.expect("root");
+        client.user_grant_role("root", "root").await.expect("root's role");
+        client.user_add("evenkeel", "a-good-password", None).await.expect("user");
+        client.role_add("evenkeel").await.expect("role");
+        // No more than the prefix of the cluster: SECURITY.md says that this suffices.
+        let permission = Permission::new(PermissionType::Readwrite, "/evenkeel/test/").with_prefix();
+        client.role_grant_permission("evenkeel", permission).await.expect("permission");
+        client.user_grant_role("evenkeel", "evenkeel").await.expect("role");
+        client.auth_enable().await.expect("auth");
+    });
+    let password = write(&desk.path("password"), "a-good-password\n", 0o600);
+    let wrong = write(&desk.path("wrong"), "a-bad-password", 0o600);
+    let (client_cert, client_key) = (file("client.pem"), file("client.key"));
+    let with = |password: &str| {
+        [
+            "--etcd-ca",
+            &ca,
+            "--etcd-cert",
+            &client_cert,
+            "--etcd-key",
+            &client_key,
+            "--etcd-user",
+            "evenkeel",
+            "--etcd-password-file",
+            password,
+        ]
+        .map(str::to_owned)
+    };
+    let port = || free_port().expect("port");
+    let start = |name: &str, more: &[&str]| {
+        Coordinator::start_with(desk.dir.path(), name, port(), Some(&etcd.url), more).expect("coordinator")
+    };
+    let coordinator = start("coordinator", &strs(&with(&password)));
+    let registry = ["--etcd", etcd.url.as_str()];
+    let worker = worker_with(desk.dir.path(), "worker", registry, &strs(&with(&password))).expect("worker");
+    desk.sweep(&coordinator, &[], &[]);
+
+    let locked_out = start("locked-out", &strs(&with(&wrong)));
+    let nameless =
+        worker_with(desk.dir.path(), "nameless", registry, &strs(&with(&wrong)[..6])).expect("worker");
+    for (process, says) in [
+        (&locked_out.process, "authentication failed"),
+        (&nameless, "refuses: etcdserver: permission denied"),
+    ] {
+        until("etcd's refusal", LIMIT, || process.log().contains(says).then_some(()))
+            .unwrap_or_else(|error| panic!("{error}: {}", process.log()));
+        assert!(!process.log().contains("leading"), "{}", process.log());
+    }
+    for process in [&coordinator.process, &worker, &locked_out.process] {
+        assert!(!process.log().contains("-password\""), "{}", process.log());
+        assert!(!process.log().contains("a-good") && !process.log().contains("a-bad"), "{}", process.log());
     }
 }

@@ -57,13 +57,21 @@ pub enum EtcdError {
     /// The password.
     #[error("--etcd-password-file: {0}")]
     Password(#[from] SecretError),
-    /// It does not answer, or refuses.
+    /// It does not answer.
     #[error("etcd at {endpoints} does not answer: {}", chain(source))]
     Unavailable {
         /// Its members.
         endpoints: String,
         /// What happened.
         source: etcd_client::Error,
+    },
+    /// It answers that it will not.
+    #[error("etcd at {endpoints} refuses: {message}")]
+    Refused {
+        /// Its members.
+        endpoints: String,
+        /// What it said.
+        message: String,
     },
 }
 
@@ -104,7 +112,22 @@ impl EtcdConfig {
     /// What is said when it answers with an error, or not at all.
     #[must_use]
     pub fn failed(&self, source: etcd_client::Error) -> EtcdError {
-        EtcdError::Unavailable { endpoints: self.endpoints.join(","), source }
+        use tonic::Code;
+        let endpoints = self.endpoints.join(",");
+        match source {
+            etcd_client::Error::GRpcStatus(status)
+                if matches!(
+                    status.code(),
+                    Code::InvalidArgument
+                        | Code::PermissionDenied
+                        | Code::Unauthenticated
+                        | Code::FailedPrecondition
+                ) =>
+            {
+                EtcdError::Refused { endpoints, message: status.message().to_owned() }
+            }
+            source => EtcdError::Unavailable { endpoints, source },
+        }
     }
 
     fn options(&self) -> Result<ConnectOptions, EtcdError> {
