@@ -12,7 +12,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup data build quickstart test lint bench chaos clean
+.PHONY: help setup data build quickstart test lint bench chaos soak upgrade fuzz clean
 
 help: ## Say what there is to make (this text)
 	@echo 'Evenkeel: sweeps that measure how stable fine-tuning is, on one machine or on many.'
@@ -29,6 +29,7 @@ help: ## Say what there is to make (this text)
 	@echo 'Settings (environment):'
 	@echo '  LIBTORCH=/path    use this libtorch 2.11.0, or the torch directory of a Python environment (CUDA)'
 	@echo '  ETCD_BIN=/path    test against this etcd'
+	@echo '  MOTO_BIN=/path    test against this moto_server (S3)'
 	@echo '  CHROMIUM=/path    look at reports with this Chromium in tests'
 
 setup: ## Install what is missing: compiler, Python, libtorch (CPU, in .deps/)
@@ -49,12 +50,12 @@ quickstart: build data ## Run a small synthetic sweep on this machine and write 
 	@echo '==> running examples/quickstart.yaml'
 	@$(BIN)/evenkeel run examples/quickstart.yaml --out out/quickstart
 
-test: setup data ## Run all tests, also those with real processes and a real etcd
+test: setup data ## Run all tests, also those with real processes, a real etcd and a server of S3
 	@echo '==> building the binaries and the tests'
 	@$(CARGO) build --locked --release --workspace --bins --tests
-	@etcd=$$(scripts/etcd.sh); chromium=$$(scripts/chromium.sh); \
-	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none})"; \
-	  ETCD_BIN=$$etcd CHROMIUM=$$chromium $(CARGO) test --locked --release --workspace
+	@etcd=$$(scripts/etcd.sh); chromium=$$(scripts/chromium.sh); moto=$$(scripts/moto.sh); \
+	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none}, S3: $$moto)"; \
+	  ETCD_BIN=$$etcd CHROMIUM=$$chromium MOTO_BIN=$$moto $(CARGO) test --locked --release --workspace
 
 lint: setup ## Check formatting, clippy (warnings are errors) and the licences of dependencies
 	@echo '==> formatting'
@@ -67,13 +68,36 @@ lint: setup ## Check formatting, clippy (warnings are errors) and the licences o
 bench: build ## Measure: trials a second, scheduling, time to recover
 	@echo '==> benchmarks'
 	@etcd=$$(scripts/etcd.sh); \
-	  ETCD_BIN=$$etcd $(CARGO) run --locked --release -p evenkeel-tests --bin bench
+	  ETCD_BIN=$$etcd $(BIN)/bench
 
 ROUNDS ?= 3
 SEED ?= 1
 chaos: build ## Kill and freeze a cluster of real processes while it works (ROUNDS=3 SEED=1), and compare its results
 	@etcd=$$(scripts/etcd.sh); \
-	  ETCD_BIN=$$etcd $(CARGO) run --locked --release -p evenkeel-tests --bin chaos -- $(ROUNDS) $(SEED)
+	  ETCD_BIN=$$etcd $(BIN)/chaos $(ROUNDS) $(SEED)
+
+FROM ?= HEAD~1
+upgrade: setup ## Begin a sweep with the programs of an earlier commit and finish it with these (FROM=HEAD~1)
+	@echo '==> building'
+	@$(CARGO) build --locked --release --workspace --bins --tests
+	@previous=$$(scripts/previous.sh $(FROM)); \
+	  EVENKEEL_PREVIOUS=$$previous $(CARGO) test --locked --release --workspace --test upgrade
+
+INPUT ?= spec
+SECONDS ?= 60
+fuzz: setup ## Fuzz what comes from outside (INPUT=spec csv parquet npy tsv json_lines records message, SECONDS=60); needs rustup's nightly
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@cp Cargo.lock fuzz/Cargo.lock
+	@$(CARGO) +nightly fuzz run --sanitizer none $(INPUT) -- -max_total_time=$(SECONDS) -rss_limit_mb=4096
+
+SEEDS ?= 2000
+START ?= 1
+soak: setup ## Simulate clusters under faults (SEEDS=2000 START=1); what fails is replayed by its seed (START=seed SEEDS=1)
+	@echo '==> building the simulation'
+	@$(CARGO) build --locked --release --workspace --test simulation
+	@echo '==> simulating $(SEEDS) clusters, from seed $(START) on'
+	@START=$(START) SEEDS=$(SEEDS) $(CARGO) test --locked --release --workspace --test simulation -- \
+	  --nocapture --exact no_seed_breaks_an_invariant
 
 clean: ## Delete what was built and the results in out/ (not .deps/: delete that by hand)
 	@echo '==> removing target/ and out/'

@@ -1,6 +1,6 @@
 //! One bidirectional stream per worker: assignments go down, results come up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,11 +11,12 @@ use evenkeel_common::failure::FailureKind;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::inputs::FileRecord;
 use evenkeel_common::results::{self, Status};
+use evenkeel_common::runtime::net::Network;
 use evenkeel_common::runtime::tls::{DialError, Tls};
 use evenkeel_proto::v1::{self, work_request, work_response};
 use evenkeel_proto::{CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -139,16 +140,17 @@ pub struct LinkMessage {
 pub struct Links {
     epoch: u64,
     tls: Tls,
+    network: Network,
     events: mpsc::Sender<LinkMessage>,
-    open: HashMap<WorkerId, (WorkerRecord, CancellationToken)>,
+    open: BTreeMap<WorkerId, (WorkerRecord, CancellationToken)>,
     generations: Arc<AtomicU64>,
 }
 
 impl Links {
     /// No links yet; their reports will go to `events`.
     #[must_use]
-    pub fn new(epoch: u64, tls: Tls, events: mpsc::Sender<LinkMessage>) -> Self {
-        Self { epoch, tls, events, open: HashMap::new(), generations: Arc::default() }
+    pub fn new(epoch: u64, tls: Tls, network: Network, events: mpsc::Sender<LinkMessage>) -> Self {
+        Self { epoch, tls, network, events, open: BTreeMap::new(), generations: Arc::default() }
     }
 
     /// Follows membership: opens a link to who came, ends those of who left.
@@ -167,6 +169,7 @@ impl Links {
                 let link = Link {
                     epoch: self.epoch,
                     tls: self.tls.clone(),
+                    network: self.network.clone(),
                     worker: id,
                     address: record.address.clone(),
                     events: self.events.clone(),
@@ -194,6 +197,7 @@ impl Drop for Links {
 struct Link {
     epoch: u64,
     tls: Tls,
+    network: Network,
     worker: WorkerId,
     address: String,
     events: mpsc::Sender<LinkMessage>,
@@ -220,7 +224,7 @@ impl Link {
         loop {
             let generation = self.generations.fetch_add(1, Ordering::Relaxed);
             let report = |event| LinkMessage { worker: self.worker.clone(), generation, event };
-            let connected = std::time::Instant::now();
+            let connected = Instant::now();
             let event = match self.serve(generation).await {
                 End::Broken(reason) => LinkEvent::Down { reason },
                 End::Refused(reason) => LinkEvent::Refused { reason },
@@ -276,7 +280,7 @@ impl Link {
                 }
             }
         };
-        tokio::select! { end = send => end, end = receive => end }
+        tokio::select! { biased; end = send => end, end = receive => end }
     }
 
     async fn greet(
@@ -285,7 +289,8 @@ impl Link {
         outbox: mpsc::Receiver<v1::WorkRequest>,
     ) -> Result<(tonic::Streaming<v1::WorkResponse>, v1::Hello), End> {
         let broken = |error: &dyn std::fmt::Display| End::Broken(error.to_string());
-        let channel = connect(&self.address, &self.tls).await.map_err(|error| broken(&error))?;
+        let dialled = dial(&self.address, &self.tls, &self.network).await;
+        let channel = dialled.map_err(|error| broken(&error))?;
         let greeting = v1::Greeting {
             protocol_version: PROTOCOL_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -429,7 +434,11 @@ fn ended_by(status: &tonic::Status) -> End {
 /// # Errors
 /// When the address is malformed, nobody answers in time, or who answers is not trusted.
 pub async fn connect(address: &str, tls: &Tls) -> Result<Channel, DialError> {
-    let channel = tls
+    dial(address, tls, &Network::default()).await
+}
+
+async fn dial(address: &str, tls: &Tls, network: &Network) -> Result<Channel, DialError> {
+    let endpoint = tls
         .endpoint(address)?
         .connect_timeout(ANSWER_WITHIN)
         .http2_keep_alive_interval(PING_EVERY)
@@ -438,10 +447,8 @@ pub async fn connect(address: &str, tls: &Tls) -> Result<Channel, DialError> {
         .tcp_nodelay(true)
         // Results of wide packs flow without waiting for window updates.
         .initial_stream_window_size(8 << 20)
-        .initial_connection_window_size(16 << 20)
-        .connect()
-        .await?;
-    Ok(channel)
+        .initial_connection_window_size(16 << 20);
+    Ok(network.connect(endpoint).await?)
 }
 
 fn request(message: work_request::Message) -> v1::WorkRequest {

@@ -46,6 +46,7 @@ impl Leadership {
         let mut client = etcd.client().await?;
         let session = Session::open(client.clone()).await.map_err(failed)?;
         let won = tokio::select! {
+            biased;
             won = client.campaign(etcd.config().leader_key(), address, session.lease()) => won.map_err(failed)?,
             () = session.lost() => return Ok(None),
         };

@@ -12,6 +12,7 @@
 //! | [`collect`], [`export`], [`report`] | from segments to the output directory |
 //! | [`compare`] | two output directories beside each other |
 //! | [`rpc`], [`http`], [`server`] | what is served, and the whole put together |
+//! | [`housekeeping`] | compaction of what has ended |
 //! | [`access`], [`limits`] | who may do what, and how much of it |
 //! | [`cli`] | the commands |
 
@@ -23,6 +24,7 @@ pub mod core;
 pub mod dispatch;
 pub mod driver;
 pub mod export;
+pub mod housekeeping;
 pub mod http;
 pub mod leadership;
 pub mod limits;

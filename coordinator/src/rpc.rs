@@ -6,6 +6,7 @@ use std::pin::Pin;
 use bytes::{Bytes, BytesMut};
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::{ContentHash, SweepId};
+use evenkeel_common::runtime::blocking;
 use evenkeel_common::spec::Spec;
 use evenkeel_proto::v1;
 use futures::{Stream, StreamExt as _};
@@ -165,7 +166,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
             .map(|input| input.files.iter().map(find).collect::<Result<Vec<_>, Status>>())
             .collect::<Result<Vec<_>, Status>>()?;
         let name = header.file.clone();
-        let sweep = tokio::task::spawn_blocking(move || Sweep::new(&name, spec, inputs))
+        let sweep = blocking(move || Sweep::new(&name, spec, inputs))
             .await
             .map_err(|error| Status::internal(error.to_string()))?
             .map_err(|error| submission_status(&error))?;

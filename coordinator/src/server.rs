@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_common::runtime::etcd::{EtcdConfig, EtcdLink};
+use evenkeel_common::runtime::net::{Listen, Network};
 use evenkeel_common::runtime::tls::{Tls, incoming};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES, v1};
 use tokio::net::TcpListener;
@@ -15,6 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 
 use crate::access::{Access, Role};
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
+use crate::housekeeping::compact_ended;
 use crate::leadership::Leadership;
 use crate::limits::{Limits, Throttle};
 use crate::membership::{Embedded, Etcd, Membership};
@@ -23,11 +25,11 @@ use crate::seat::Seat;
 use crate::store::{Sequence, Store, StoreError};
 
 /// What a coordinator is started with. The caller owns the sockets, so that tests bind port 0.
-pub struct ServerConfig {
+pub struct ServerConfig<L = TcpListener> {
     /// Where results go.
     pub store: Store,
     /// gRPC.
-    pub grpc: TcpListener,
+    pub grpc: L,
     /// HTTP, if wanted.
     pub http: Option<TcpListener>,
     /// etcd, if there is one.
@@ -40,6 +42,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// How what is served, and what is sent to workers, is encrypted.
     pub tls: Tls,
+    /// How long after its end a sweep is compacted, if at all.
+    pub compact_after: Option<Duration>,
 }
 
 /// Why a coordinator did not start.
@@ -68,6 +72,8 @@ pub struct Server {
     advertise: String,
     registry: Embedded,
     tls: Tls,
+    compact_after: Option<Duration>,
+    network: Network,
     leads: watch::Sender<Option<DriverHandle>>,
     serving: Vec<JoinHandle<()>>,
     stop_serving: CancellationToken,
@@ -89,7 +95,7 @@ impl Server {
     ///
     /// # Errors
     /// When a socket is not one.
-    pub async fn open(config: ServerConfig) -> Result<Self, StartError> {
+    pub async fn open<L: Listen>(config: ServerConfig<L>) -> Result<Self, StartError> {
         let stop_serving = CancellationToken::new();
         let (leads, leading) = watch::channel(None);
         let election = config.etcd.map(EtcdLink::new);
@@ -106,7 +112,7 @@ impl Server {
         }
         let registry = Embedded::default();
         let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
-        let grpc = config.grpc.local_addr()?;
+        let (grpc, network) = (config.grpc.address()?, config.grpc.network());
         let served_registry = election.is_none().then(|| registry.clone());
         let served = Served { seat, registry: served_registry, access: config.access, limits: config.limits };
         serving.push(serve_grpc(config.grpc, served, config.tls.clone(), stop_serving.clone()).await);
@@ -117,6 +123,8 @@ impl Server {
             advertise: config.advertise,
             registry,
             tls: config.tls,
+            compact_after: config.compact_after,
+            network,
             leads,
             serving,
             stop_serving,
@@ -141,17 +149,20 @@ impl Server {
 
         let stop_driver = CancellationToken::new();
         let (members, member_inbox) = mpsc::channel(256);
+        let sequence = Arc::new(Sequence::new(epoch));
         let parts = DriverParts {
             epoch,
             tls: self.tls.clone(),
+            network: self.network.clone(),
             store: self.store.clone(),
-            sequence: Arc::new(Sequence::new(epoch)),
+            sequence: sequence.clone(),
             membership: member_inbox,
         };
         let (driver, running) = driver::start(parts, stop_driver.clone());
         let term = Term { driver, leads: self.leads.clone(), leadership, running, stop_driver };
         // Loading may take longer than a lease: who loses it meanwhile must not go on.
         let loaded = tokio::select! {
+            biased;
             loaded = term.driver.load_all() => loaded.map_err(StartError::from),
             () = term.leadership.lost() => Err(StartError::LostWhileLoading),
         };
@@ -166,6 +177,11 @@ impl Server {
         tracing::info!(sweeps = loaded, "store loaded");
         // Only now: what workers hand over for a sweep that is not loaded would be taken for nobody's.
         tokio::spawn(membership.follow(members, term.stop_driver.clone()));
+        if let Some(after) = self.compact_after {
+            let work = compact_ended(term.driver.clone(), self.store.clone(), sequence, after);
+            let stop = term.stop_driver.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(work).await });
+        }
         self.leads.send_replace(Some(term.driver.clone()));
         Ok(term)
     }
@@ -197,6 +213,7 @@ impl Term {
     /// Completes when it can no longer lead. It has to be stopped then.
     pub async fn ended(&mut self) -> TermEnd {
         tokio::select! {
+            biased;
             () = self.leadership.lost() => {
                 // Not a moment longer than the lease: no drain, no last write.
                 self.running.abort();
@@ -210,12 +227,16 @@ impl Term {
         }
     }
 
-    /// Writes what was delivered, and gives leadership back.
+    /// Writes what was delivered, unless leadership is lost before that is done, and gives it back.
     pub async fn stop(mut self) {
         self.leads.send_replace(None);
         self.stop_driver.cancel();
         if !self.running.is_finished() {
-            let _ = (&mut self.running).await;
+            tokio::select! {
+                biased;
+                () = self.leadership.lost() => self.running.abort(),
+                _ = &mut self.running => {}
+            }
         }
         self.leadership.resign().await;
     }
@@ -232,8 +253,8 @@ struct Served {
 /// Calls at once of one connection; watching is one.
 const MAX_STREAMS: u32 = 1024;
 
-async fn serve_grpc(
-    listener: TcpListener,
+async fn serve_grpc<L: Listen>(
+    listener: L,
     Served { seat, registry, access, limits }: Served,
     tls: Tls,
     stop: CancellationToken,

@@ -135,6 +135,22 @@ impl Sweep {
         Ok(Self { id: record.sweep_id.clone(), grid, inputs: record.inputs.clone(), files })
     }
 
+    /// Whether its id is that of its spec and its files.
+    #[must_use]
+    pub fn has_own_id(&self) -> bool {
+        let hashes: Option<Vec<ContentHash>> = self
+            .inputs
+            .iter()
+            .map(|input| {
+                let files = input.files.iter().map(|file| self.files.get(&file.hash));
+                files
+                    .collect::<Option<Vec<_>>>()
+                    .map(|files| content_hash(files.into_iter().map(|bytes| &**bytes)))
+            })
+            .collect();
+        hashes.is_some_and(|hashes| self.grid.spec().sweep_id(&hashes) == self.id)
+    }
+
     /// What the store keeps of it.
     #[must_use]
     pub fn record(&self, submitted_ms: i64) -> SweepRecord {

@@ -3,11 +3,17 @@
 //! | module | holds |
 //! |---|---|
 //! | [`chaos`] | a cluster that is killed and frozen while it works |
+//! | [`fuzz`] | inputs of every kind, read from whatever bytes |
+//! | [`harm`] | bytes, broken in many ways |
 //! | [`process`] | programs under test, which die with the test |
 //! | [`results`] | output directories, compared row by row |
+//! | [`s3`] | a server that speaks S3 |
 //! | [`toy`] | a model folder and texts, small enough for tests |
 
 pub mod chaos;
+pub mod fuzz;
+pub mod harm;
 pub mod process;
 pub mod results;
+pub mod s3;
 pub mod toy;

@@ -1,10 +1,12 @@
 //! Programs under test. Each is killed by its own pid when the test lets go of it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -137,17 +139,34 @@ pub fn program(name: &str) -> PathBuf {
 
 /// A command of `evenkeel`.
 #[must_use]
-pub fn evenkeel<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+pub fn evenkeel<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(program("evenkeel"));
     command.args(args).env_remove("RUST_LOG");
     command
+}
+
+/// The same command line once more, with these words before it.
+#[must_use]
+pub fn again(before: &[&str], command: &Command) -> Command {
+    let program = command.get_program();
+    let words: Vec<&OsStr> =
+        before.iter().map(OsStr::new).chain([program]).chain(command.get_args()).collect();
+    let mut copy = Command::new(words[0]);
+    copy.args(&words[1..]);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => copy.env(name, value),
+            None => copy.env_remove(name),
+        };
+    }
+    copy
 }
 
 /// Runs a command of `evenkeel` to its end.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn run<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
+pub fn run<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
     Ok(evenkeel(args).stdin(Stdio::null()).output()?)
 }
 
@@ -157,12 +176,22 @@ pub fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. It is below those that the system gives to connections, so that a program that is
+/// started again finds it still free, and no two tests of one program get the same.
 ///
 /// # Errors
-/// When the system has none.
+/// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const PORTS: std::ops::Range<u32> = 10_000..30_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    for _ in PORTS {
+        let offset = std::process::id().wrapping_mul(97).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + offset % (PORTS.end - PORTS.start))?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free from {} to {}", PORTS.start, PORTS.end)
 }
 
 /// A real etcd with a data directory of its own.
@@ -248,19 +277,33 @@ impl Coordinator {
         etcd: Option<&str>,
         more: &[&str],
     ) -> anyhow::Result<Self> {
-        let address = format!("127.0.0.1:{port}");
-        let store = dir.join("store");
-        let scheme = if more.contains(&"--tls-cert") { "https" } else { "http" };
-        let endpoint = format!("{scheme}://{address}");
-        let mut command =
-            evenkeel(["coordinator", "--listen", &address, "--advertise", &endpoint, "--store"]);
-        command.arg(store).args(more);
-        if !more.contains(&"--http") {
-            command.args(["--http", "127.0.0.1:0"]);
-        }
+        let mut command = Self::command(&dir.join("store").to_string_lossy(), port, more);
         if let Some(etcd) = etcd {
             command.args(["--etcd", etcd, "--cluster", "test"]);
         }
+        let scheme = if more.contains(&"--tls-cert") { "https" } else { "http" };
+        Self::launch(dir, name, format!("{scheme}://127.0.0.1:{port}"), command)
+    }
+
+    /// The command line of one on this store, to be added to and launched.
+    #[must_use]
+    pub fn command(store: &str, port: u16, more: &[&str]) -> Command {
+        let address = format!("127.0.0.1:{port}");
+        let scheme = if more.contains(&"--tls-cert") { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{address}");
+        let mut command = evenkeel(["coordinator", "--listen", &address, "--advertise", &endpoint]);
+        command.args(["--store", store]).args(more);
+        if !more.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
+        command
+    }
+
+    /// Starts a command line of a coordinator and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn launch(dir: &Path, name: &str, endpoint: String, command: Command) -> anyhow::Result<Self> {
         let mut process = Process::start(dir, name, command)?;
         until("the coordinator to serve", Duration::from_secs(30), || {
             let ended = process.child.try_wait().ok().flatten().is_some();
@@ -286,6 +329,12 @@ pub fn worker(dir: &Path, name: &str, registry: [&str; 2]) -> anyhow::Result<Pro
 /// # Errors
 /// When it cannot be started.
 pub fn worker_with(dir: &Path, name: &str, registry: [&str; 2], more: &[&str]) -> anyhow::Result<Process> {
+    Process::start(dir, name, worker_command(name, registry, more))
+}
+
+/// The command line of a worker, to be added to and started.
+#[must_use]
+pub fn worker_command(name: &str, registry: [&str; 2], more: &[&str]) -> Command {
     let mut command = Command::new(program("evenkeel-worker"));
     command
         .args(registry)
@@ -293,7 +342,7 @@ pub fn worker_with(dir: &Path, name: &str, registry: [&str; 2], more: &[&str]) -
         .args(["--device", "cpu"])
         .args(more)
         .env_remove("RUST_LOG");
-    Process::start(dir, name, command)
+    command
 }
 
 /// The status of a sweep as the JSON of `evenkeel status --json`; none when the coordinator does not answer.

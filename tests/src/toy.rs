@@ -24,7 +24,9 @@ fn words() -> Vec<String> {
     special.into_iter().chain((5..60).map(|id| format!("w{id}"))).collect()
 }
 
-fn tokenizer() -> String {
+/// `tokenizer.json` for it: sixty words, each a token.
+#[must_use]
+pub fn tokenizer() -> String {
     let words = words();
     let vocabulary: Vec<String> =
         words.iter().zip(0..).map(|(word, id): (_, u32)| format!("{word:?}: {id}")).collect();

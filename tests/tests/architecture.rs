@@ -66,7 +66,7 @@ fn the_pure_parts_name_no_clock_no_socket_and_no_tensor() {
 
 #[test]
 fn only_the_worker_links_libtorch() {
-    for crate_name in ["common", "proto", "coordinator", "tests"] {
+    for crate_name in ["common", "proto", "coordinator", "tests", "simulation"] {
         let manifest = fs::read_to_string(root().join(crate_name).join("Cargo.toml")).expect("manifest");
         assert!(!manifest.contains("tch"), "{crate_name} depends on tch");
     }

@@ -17,8 +17,8 @@ fn a_cluster_under_faults_ends_with_the_results_of_a_calm_one() {
     if Etcd::start(dir.path()).expect("etcd").is_none() {
         return;
     }
-    let calm = run_cluster(&dir.path().join("calm"), STEPS, None, LIMIT).expect("calm");
-    let found = run_cluster(&dir.path().join("chaos"), STEPS, Some(SEED), LIMIT).expect("chaos");
+    let calm = run_cluster(&dir.path().join("calm"), false, STEPS, None, LIMIT).expect("calm");
+    let found = run_cluster(&dir.path().join("chaos"), false, STEPS, Some(SEED), LIMIT).expect("chaos");
     let fired: u32 = found.fired.values().sum();
     assert!(fired >= 3, "only {fired} faults fired: {:?}", found.fired);
     assert_same_results(&calm.out, &found.out);

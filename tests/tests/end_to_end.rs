@@ -208,19 +208,14 @@ fn ctrl_c_ends_a_run_with_130_and_nothing_is_lost() {
 fn a_store_that_takes_nothing_pauses_the_sweep_until_it_does() {
     let dir = tempfile::tempdir().expect("tempdir");
     let expected = undisturbed(dir.path());
-    let plan = run(["plan", &text(&spec_in(dir.path())), "--json"]).expect("plan");
-    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).expect("json");
-    let sweep = plan["sweep_id"].as_str().expect("id").to_owned();
-    // A file where the folder of segments has to be: no segment can be written.
-    let folder = dir.path().join("store/sweeps").join(&sweep);
-    fs::create_dir_all(&folder).expect("folder");
-    fs::write(folder.join("segments"), "in the way").expect("file");
-
     let coordinator =
         Coordinator::start(dir.path(), "coordinator", free_port().expect("port"), None).expect("coordinator");
     let endpoint = &coordinator.endpoint;
+    let sweep = submit(dir.path(), endpoint);
+    // A file where the folder of segments has to be: no segment can be written.
+    let folder = dir.path().join("store/sweeps").join(&sweep);
+    fs::write(folder.join("segments"), "in the way").expect("file");
     let _worker = worker(dir.path(), "worker", ["--coordinator", endpoint]).expect("worker");
-    assert_eq!(submit(dir.path(), endpoint), sweep);
     let stalled = until("the notice", LIMIT, || {
         status(endpoint, &sweep)
             .filter(|status| status["notice"].as_str().is_some_and(|n| n.contains("store")))

@@ -8,6 +8,11 @@ use std::process::Output;
 use std::time::Duration;
 
 use evenkeel_tests::process::{Coordinator, Etcd, Process, free_port, printed, run, until, worker_with};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+use tonic_prost::ProstCodec;
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -171,6 +176,50 @@ fn with_tokens_each_role_may_do_its_own_and_no_log_shows_one() {
             assert!(!process.log().contains(token), "a token is in the log:\n{}", process.log());
         }
     }
+}
+
+#[tokio::test]
+async fn no_method_answers_without_a_token_that_is_known() {
+    let desk = Desk::new();
+    let coordinator = desk.coordinator(&["--tokens", &desk.text("tokens")]);
+    let descriptors = FileDescriptorSet::decode(evenkeel_proto::DESCRIPTORS).expect("descriptors");
+    let services = descriptors.file.iter().flat_map(|file| &file.service);
+    // Workers have no tokens: who may command them is told by certificates.
+    let methods: Vec<String> = services
+        .filter(|service| service.name() != "WorkerService")
+        .flat_map(|service| {
+            let path = move |method: &str| format!("/evenkeel.v1.{}/{method}", service.name());
+            service.method.iter().map(move |method| path(method.name()))
+        })
+        .collect();
+    assert!(methods.len() >= 10, "{methods:?}");
+    let channel = Channel::from_shared(coordinator.endpoint.clone()).expect("address").connect().await;
+    let mut client = Grpc::new(channel.expect("connect"));
+    let unknown = format!("Bearer {READ}x");
+    let (cut, bare) = (format!("Bearer {}", &READ[..READ.len() - 1]), READ.to_owned());
+    let shown = [
+        None,
+        Some(""),
+        Some("Bearer "),
+        Some(&unknown),
+        Some(&cut),
+        Some(&bare),
+        Some("Basic cmVhZDpyZWFk"),
+    ];
+    for method in &methods {
+        for authorization in shown {
+            let mut request = tonic::Request::new(());
+            if let Some(authorization) = authorization {
+                request.metadata_mut().insert("authorization", authorization.parse().expect("visible"));
+            }
+            client.ready().await.expect("ready");
+            let path = method.parse().expect("a path");
+            let answer = client.server_streaming(request, path, ProstCodec::<(), ()>::default()).await;
+            let refused = answer.err().map(|status| status.code());
+            assert_eq!(refused, Some(tonic::Code::Unauthenticated), "{method} with {authorization:?}");
+        }
+    }
+    println!("{} calls of {} methods, all refused", methods.len() * shown.len(), methods.len());
 }
 
 #[test]

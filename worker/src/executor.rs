@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,9 +11,10 @@ use evenkeel_common::results::{
 };
 use evenkeel_common::runtime::now_ms;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::artifacts::Artifacts;
-use crate::core::{Job, PackKey};
+use crate::core::{Job, PackKey, Stop};
 use crate::device::Device;
 use crate::engine::{EngineError, PackWatch, Sample};
 use crate::sweeps::OpenSweep;
@@ -77,10 +77,10 @@ pub enum Report {
     },
 }
 
-/// A slot's thread.
+/// A slot's thread, or what stands in for it.
 #[derive(Debug)]
 pub struct Executor {
-    jobs: std::sync::mpsc::Sender<Job<PackWork>>,
+    jobs: mpsc::Sender<Job<PackWork>>,
 }
 
 impl Executor {
@@ -95,7 +95,7 @@ impl Executor {
         artifacts: Arc<Artifacts>,
         reports: mpsc::Sender<Report>,
     ) -> std::io::Result<Self> {
-        let (jobs, inbox) = std::sync::mpsc::channel::<Job<PackWork>>();
+        let (jobs, mut inbox) = mpsc::channel::<Job<PackWork>>(1);
         std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
             let description = device.describe();
             let mut engine = match Workbench::new(device, artifacts) {
@@ -108,14 +108,20 @@ impl Executor {
             if reports.blocking_send(Report::Ready).is_err() {
                 return;
             }
-            while let Ok(job) = inbox.recv() {
+            while let Some(job) = inbox.blocking_recv() {
                 let report = run(&mut engine, slot, &job, &worker, &description, &reports);
                 if reports.blocking_send(report).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self::over(jobs))
+    }
+
+    /// A slot whose packs are run by whoever receives them, one at a time.
+    #[must_use]
+    pub fn over(jobs: mpsc::Sender<Job<PackWork>>) -> Self {
+        Self { jobs }
     }
 
     /// Hands a pack to the thread, which must be idle.
@@ -123,7 +129,9 @@ impl Executor {
     /// # Errors
     /// The pack, when the thread is gone.
     pub fn start_pack(&self, job: Job<PackWork>) -> Result<(), Job<PackWork>> {
-        self.jobs.send(job).map_err(|error| error.0)
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Closed(job) => job,
+        })
     }
 }
 
@@ -138,7 +146,7 @@ fn run(
     let began = Instant::now();
     let failed =
         |kind, message: String, poisoned| Report::Failed { slot, key: job.key, kind, message, poisoned };
-    if job.cancelled.load(Ordering::Relaxed) {
+    if job.stop.is_set() {
         return failed(FailureKind::Cancelled, "stopped before it began".to_owned(), false);
     }
     let PackWork { sweep, attempt, ranges } = &job.work;
@@ -157,7 +165,7 @@ fn run(
         key: job.key,
         sweep,
         execution,
-        cancelled: &job.cancelled,
+        stop: &job.stop,
         reports,
         records: Vec::new(),
         bytes: 0,
@@ -178,6 +186,11 @@ fn run(
     }
     match ended {
         Ok(Ok(())) => Report::Finished { slot, key: job.key, busy: began.elapsed(), trials: sent },
+        Ok(Err(EngineError::Cancelled)) if job.stop.is_leaving() => failed(
+            FailureKind::WorkerDraining,
+            "the worker leaves before it can be through".to_owned(),
+            false,
+        ),
         Ok(Err(error)) => {
             let poisoned = matches!(error, EngineError::Device(_));
             failed(error.kind(), error.to_string(), poisoned)
@@ -201,7 +214,7 @@ struct Delivery<'a> {
     key: PackKey,
     sweep: &'a Arc<OpenSweep>,
     execution: ExecutionRecord,
-    cancelled: &'a AtomicBool,
+    stop: &'a Stop,
     reports: &'a mpsc::Sender<Report>,
     records: Vec<TrialRecord>,
     /// Of their outputs.
@@ -260,7 +273,11 @@ fn bounded(outcome: TrialOutcome) -> TrialOutcome {
 
 impl PackWatch for Delivery<'_> {
     fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.stop.is_set()
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.stop.is_leaving()
     }
 
     fn progress(&mut self, fraction: f64) {

@@ -17,6 +17,8 @@ use crate::core::{Outbox, PackKey, Slots};
 use crate::executor::{Executor, PackWork, Report};
 use crate::sweeps::Sweeps;
 
+/// Part of the grace period after which a worker that leaves hands back what it still runs; the rest is for checkpoints.
+const HAND_BACK: f64 = 0.5;
 /// No pack is started while more results than this wait for acknowledgement, in bytes.
 const OUTBOX_LIMIT: usize = 256 << 20;
 /// A guess of a slot's speed until the coordinator has measured it, in floating-point operations per second.
@@ -93,6 +95,7 @@ pub struct Hub {
     seen_epoch: u64,
     status: watch::Sender<HubStatus>,
     draining: Option<Instant>,
+    hand_back: Option<Instant>,
     grace: Duration,
 }
 
@@ -117,6 +120,7 @@ impl Hub {
             seen_epoch: 0,
             status,
             draining: None,
+            hand_back: None,
             grace,
         };
         (hub, watch)
@@ -130,9 +134,11 @@ impl Hub {
     ) -> HubEnd {
         loop {
             let end = tokio::select! {
+                biased;
+                () = grace_over(self.draining) => Some(HubEnd::GraceOver),
+                () = grace_over(self.hand_back) => { self.hand_back(); None }
                 Some(input) = inputs.recv() => { self.on_input(input).await; None }
                 Some(report) = reports.recv() => self.on_report(report).await,
-                () = grace_over(self.draining) => Some(HubEnd::GraceOver),
             };
             self.start_packs().await;
             self.show();
@@ -321,11 +327,22 @@ impl Hub {
             return;
         }
         tracing::info!(running = self.slots.running(), waiting = self.slots.waiting(), "draining");
-        self.draining = Some(Instant::now() + self.grace);
+        let now = Instant::now();
+        self.draining = Some(now + self.grace);
+        self.hand_back = Some(now + self.grace.mul_f64(HAND_BACK));
         for job in self.slots.close() {
             self.fail(job.key, FailureKind::WorkerDraining, "the worker is leaving".to_owned()).await;
         }
         self.send(work_response::Message::Draining(v1::Draining {})).await;
+    }
+
+    /// Stops what still runs while there is time to keep a checkpoint and to say so.
+    fn hand_back(&mut self) {
+        self.hand_back = None;
+        if self.slots.running() > 0 {
+            tracing::info!(running = self.slots.running(), "handing back what cannot finish in time");
+            self.slots.leave();
+        }
     }
 
     async fn start_packs(&mut self) {

@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use evenkeel_common::PROTOCOL_VERSION;
+use evenkeel_common::runtime::net::Listen;
 use evenkeel_common::runtime::tls::{Peer, Tls, incoming};
 use evenkeel_proto::v1::{self, work_request};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES};
 use futures::{Stream, StreamExt as _};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -86,8 +86,8 @@ impl v1::worker_service_server::WorkerService for WorkerRpc {
 ///
 /// # Errors
 /// When the socket fails.
-pub async fn serve(
-    listener: TcpListener,
+pub async fn serve<L: Listen>(
+    listener: L,
     tls: Tls,
     orders_from: String,
     hub: mpsc::Sender<Input>,

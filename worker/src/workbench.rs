@@ -77,6 +77,10 @@ impl PackWatch for Part<'_> {
     fn is_cancelled(&self) -> bool {
         self.watch.is_cancelled()
     }
+
+    fn is_leaving(&self) -> bool {
+        self.watch.is_leaving()
+    }
     fn progress(&mut self, fraction: f64) {
         self.watch.progress((self.done + self.share * fraction).clamp(0.0, 1.0));
     }
@@ -125,6 +129,7 @@ impl Inputs for Encoding<'_> {
             self.tuning.borrow_mut().features(config, model, sweep_seed, self.inputs).map_err(|error| {
                 match error {
                     EngineError::Data(message) => DataError::Invalid(message),
+                    EngineError::OutOfMemory(message) => DataError::TooLarge(message),
                     other => DataError::Unavailable(other.to_string()),
                 }
             })?;

@@ -1,9 +1,12 @@
 //! Batches of records as they travel: checked, cut and joined without turning rows into structs.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{Int32Type, UInt64Type};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
 
 use super::columns::{CURVE, DecodeError, schema};
 use super::outcome::Status;
@@ -13,14 +16,18 @@ use super::outcome::Status;
 /// # Errors
 /// When the bytes are no such stream, or a column is missing, of another type or malformed.
 pub fn batches_from_ipc(bytes: &[u8]) -> Result<Vec<RecordBatch>, DecodeError> {
-    let reader = arrow::ipc::reader::StreamReader::try_new(bytes, None)?;
-    let mut batches = Vec::new();
-    for batch in reader {
-        let batch = batch?;
-        check_columns(&batch)?;
-        batches.push(batch);
-    }
+    let batches = read_stream(bytes)?;
+    batches.iter().try_for_each(check_columns)?;
     Ok(batches)
+}
+
+/// The batches of an Arrow IPC stream, whatever they hold. The reader indexes by what the bytes say of themselves and panics
+/// where that cannot be: such bytes are refused like others.
+pub(super) fn read_stream(bytes: &[u8]) -> Result<Vec<RecordBatch>, DecodeError> {
+    let read = || StreamReader::try_new(bytes, None)?.collect();
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(ArrowError::IpcError("the stream contradicts itself".to_owned())))
+        .map_err(DecodeError::Arrow)
 }
 
 fn check_columns(batch: &RecordBatch) -> Result<(), DecodeError> {

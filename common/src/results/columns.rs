@@ -12,6 +12,7 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
+use super::batch::read_stream;
 use super::outcome::{
     CurvePoint, ExecutionRecord, Features, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
 };
@@ -421,10 +422,9 @@ pub fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 /// # Errors
 /// When it is not one, or not of [`schema`].
 pub fn from_ipc(bytes: &[u8]) -> Result<Vec<TrialRecord>, DecodeError> {
-    let reader = arrow::ipc::reader::StreamReader::try_new(bytes, None)?;
     let mut records = Vec::new();
-    for batch in reader {
-        records.extend(decode(&batch?)?);
+    for batch in read_stream(bytes)? {
+        records.extend(decode(&batch)?);
     }
     Ok(records)
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, LeaseKeepAliveStream, LeaseKeeper};
+use etcd_client::{Channel, Client, ConnectOptions, LeaseKeepAliveStream, LeaseKeeper};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
 
+use super::net::Network;
 use super::secret::{SecretError, read_private};
 use super::tls::{TlsError, TlsFiles, TlsFlags, chain};
 
@@ -18,6 +20,10 @@ const LEASE_TTL: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// How much earlier than etcd its holder takes a lease for lost, so that it never believes in it for longer.
 const SAFETY: Duration = Duration::from_millis(500);
+/// Time for a member to take a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A member that does not answer pings for twice this long is gone.
+const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// How to reach a cluster's part of etcd. Printing it shows no password.
 #[derive(Clone, Debug)]
@@ -28,6 +34,8 @@ pub struct EtcdConfig {
     pub cluster: String,
     /// What is shown to it, and what it is recognised by.
     pub credentials: Credentials,
+    /// How its members are dialled.
+    pub network: Network,
 }
 
 /// Certificates and a user's name, in files that are read anew for each connection.
@@ -100,7 +108,12 @@ impl EtcdConfig {
     async fn connect(&self) -> Result<Client, EtcdError> {
         let options = self.options()?;
         let failed = |source| self.failed(source);
-        let client = Client::connect(&self.endpoints, Some(options)).await.map_err(failed)?;
+        let client = if self.network.is_tcp() {
+            Client::connect(&self.endpoints, Some(options)).await
+        } else {
+            self.connect_elsewhere().await
+        };
+        let client = client.map_err(failed)?;
         // Connecting is lazy: ask something, so that an address where nobody listens is noticed here.
         let mut probe = client.clone();
         match tokio::time::timeout(Duration::from_secs(5), probe.get(self.leader_key(), None)).await {
@@ -132,8 +145,8 @@ impl EtcdConfig {
 
     fn options(&self) -> Result<ConnectOptions, EtcdError> {
         let options = ConnectOptions::new()
-            .with_connect_timeout(Duration::from_secs(3))
-            .with_keep_alive(Duration::from_secs(2), Duration::from_secs(2))
+            .with_connect_timeout(CONNECT_WITHIN)
+            .with_keep_alive(PING_EVERY, PING_EVERY)
             .with_keep_alive_while_idle(true);
         let Credentials { ca, cert, key, user, password_file } = &self.credentials;
         let encrypted = self.endpoints.iter().filter(|url| url.starts_with("https://")).count();
@@ -173,6 +186,17 @@ impl EtcdConfig {
             (Some(_), None) => usage("--etcd-user needs --etcd-password-file"),
             (None, Some(_)) => usage("--etcd-password-file needs --etcd-user"),
         }
+    }
+
+    /// The same to the first member alone: the client balances over sockets of its own only.
+    async fn connect_elsewhere(&self) -> Result<Client, etcd_client::Error> {
+        let url = self.endpoints.first().cloned().unwrap_or_default();
+        let endpoint = Endpoint::from_shared(url)?
+            .connect_timeout(CONNECT_WITHIN)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_EVERY)
+            .keep_alive_while_idle(true);
+        Client::from_channel(Channel::Tonic(self.network.connect(endpoint).await?), None).await
     }
 }
 
@@ -322,7 +346,8 @@ mod tests {
 
     fn says(endpoints: &[&str], credentials: Credentials) -> String {
         let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
-        let config = EtcdConfig { endpoints, cluster: "c".to_owned(), credentials };
+        let (cluster, network) = ("c".to_owned(), Network::default());
+        let config = EtcdConfig { endpoints, cluster, credentials, network };
         config.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 

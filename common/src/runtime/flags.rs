@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::etcd::{Credentials, EtcdConfig, EtcdError};
+use super::net::Network;
 
 /// How etcd is reached.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,7 +44,12 @@ impl EtcdArgs {
             user: self.etcd_user.clone(),
             password_file: self.etcd_password_file.clone(),
         };
-        let config = EtcdConfig { endpoints: self.etcd.clone(), cluster: self.cluster.clone(), credentials };
+        let config = EtcdConfig {
+            endpoints: self.etcd.clone(),
+            cluster: self.cluster.clone(),
+            credentials,
+            network: Network::default(),
+        };
         if config.endpoints.is_empty() {
             return Ok(None);
         }

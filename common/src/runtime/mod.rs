@@ -6,6 +6,7 @@
 pub mod etcd;
 pub mod flags;
 mod logging;
+pub mod net;
 pub mod objects;
 mod record;
 pub mod secret;
@@ -16,6 +17,21 @@ pub use record::WorkerRecord;
 
 /// The name that the certificate of a coordinator is for, beside those it is reached at: workers take orders from no other.
 pub const COORDINATOR_NAME: &str = "evenkeel-coordinator";
+
+/// Runs work that takes a while on a thread of its own; on the caller's where there is but one (in a simulation, whose
+/// course must not depend on how the system runs threads).
+///
+/// # Errors
+/// When the work panicked.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, tokio::task::JoinError> {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => Ok(work()),
+        _ => tokio::task::spawn_blocking(work).await,
+    }
+}
 
 /// Milliseconds since the Unix epoch, by this machine's clock.
 #[must_use]

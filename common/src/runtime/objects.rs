@@ -44,7 +44,9 @@ pub enum StoreError {
         path: String,
     },
     /// An object does not hold what it should.
-    #[error("`{path}` in the store is damaged or of a newer version: {reason}")]
+    #[error(
+        "`{path}` in the store is damaged or of a newer version: {reason} (`evenkeel fsck` looks through the store)"
+    )]
     Corrupt {
         /// The object.
         path: String,
@@ -53,11 +55,24 @@ pub enum StoreError {
     },
 }
 
+/// An object, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, relative to the folder that was listed.
+    pub name: String,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since the Unix epoch, by the store's clock.
+    pub written_ms: i64,
+}
+
 /// A handle to the store; clones share it.
 #[derive(Clone, Debug)]
 pub struct Objects {
     objects: Arc<dyn ObjectStore>,
     location: Arc<str>,
+    /// Where a directory is.
+    directory: Option<Arc<std::path::Path>>,
 }
 
 impl Objects {
@@ -68,6 +83,11 @@ impl Objects {
     /// When the location is malformed or the directory cannot be made.
     pub fn open(location: &str) -> Result<Self, StoreError> {
         let refuse = |reason: String| StoreError::Location { location: redacted(location), reason };
+        let mut folder = None;
+        let mut directory = |path: &str| {
+            folder = Some(Arc::from(std::path::Path::new(path)));
+            directory(path)
+        };
         let objects: Arc<dyn ObjectStore> = match location.split_once("://") {
             Some(("s3", rest)) => {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -93,7 +113,13 @@ impl Objects {
             }
             None => directory(location).map_err(refuse)?,
         };
-        Ok(Self { objects, location: redacted(location).into() })
+        Ok(Self { objects, location: redacted(location).into(), directory: folder })
+    }
+
+    /// Over a store that is there, called `location`.
+    #[must_use]
+    pub fn over(objects: Arc<dyn ObjectStore>, location: &str) -> Self {
+        Self { objects, location: location.into(), directory: None }
     }
 
     /// Where it is, for people.
@@ -145,6 +171,14 @@ impl Objects {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.entries(folder).await?.into_iter().map(|entry| entry.name).collect())
+    }
+
+    /// All objects below a folder, sorted by name.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn entries(&self, folder: &str) -> Result<Vec<Entry>, StoreError> {
         let prefix = Path::from(folder);
         let objects: Vec<_> = self
             .objects
@@ -152,13 +186,48 @@ impl Objects {
             .try_collect()
             .await
             .map_err(|source| StoreError::Unavailable { path: folder.to_owned(), source })?;
-        let mut names: Vec<String> = objects
+        let mut entries: Vec<Entry> = objects
             .iter()
-            .filter_map(|object| object.location.prefix_match(&prefix))
-            .map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+            .filter_map(|object| {
+                let parts = object.location.prefix_match(&prefix)?;
+                let name = parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/");
+                Some(Entry { name, bytes: object.size, written_ms: object.last_modified.timestamp_millis() })
+            })
             .collect();
-        names.sort_unstable();
-        Ok(names)
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Files that writes into a directory left when they were interrupted, relative to it; other stores leave none.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn interrupted_writes(&self) -> std::io::Result<Vec<PathBuf>> {
+        let Some(directory) = &self.directory else { return Ok(Vec::new()) };
+        let (mut found, mut open) = (Vec::new(), vec![directory.to_path_buf()]);
+        while let Some(folder) = open.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                // `object_store` writes `<name>#<number>` and then links it to its name.
+                let staged = name.to_str().and_then(|name| name.rsplit_once('#'));
+                if entry.file_type()?.is_dir() {
+                    open.push(entry.path());
+                } else if staged.is_some_and(|(_, number)| number.bytes().all(|b| b.is_ascii_digit())) {
+                    found.extend(entry.path().strip_prefix(directory).map(std::path::Path::to_owned));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Deletes a file that [`Objects::interrupted_writes`] named.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub fn delete_interrupted(&self, file: &std::path::Path) -> std::io::Result<()> {
+        self.directory.as_deref().map_or(Ok(()), |directory| std::fs::remove_file(directory.join(file)))
     }
 
     /// The names of the folders directly below a folder, sorted.
@@ -203,8 +272,8 @@ fn directory(path: &str) -> Result<Arc<dyn ObjectStore>, String> {
     let path = PathBuf::from(path);
     std::fs::create_dir_all(&path).map_err(|error| format!("the directory cannot be made: {error}"))?;
     let files = LocalFileSystem::new_with_prefix(&path).map_err(|error| error.to_string())?;
-    // What was acknowledged has to survive the machine, too.
-    Ok(Arc::new(files.with_fsync(true)))
+    // What was acknowledged has to survive the machine, too. Folders go with what was in them, as on S3.
+    Ok(Arc::new(files.with_fsync(true).with_automatic_cleanup(true)))
 }
 
 /// A location without the user and password a URL may hold.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_common::id::SweepId;
@@ -67,6 +68,10 @@ pub(super) enum Command {
     Workers(WorkersArgs),
     /// Make certificates for encrypted connections: an authority, and one for each kind of program
     Certs(CertsArgs),
+    /// Look whether everything in a store is what was written there, and mend what can be mended
+    Fsck(FsckArgs),
+    /// Delete ended sweeps by age, and what nobody needs any more
+    Gc(GcArgs),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -132,6 +137,9 @@ pub(super) struct CoordinatorArgs {
     pub tokens: Option<PathBuf>,
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// How long after its end a sweep's segments are compacted; 0s for never
+    #[arg(long, env = "EVENKEEL_COMPACT_AFTER", default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub compact_after: Duration,
     /// Most trials of a sweep
     #[arg(long, env = "EVENKEEL_MAX_TRIALS", default_value_t = 100_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_trials: u64,
@@ -182,6 +190,59 @@ pub(super) struct CertsArgs {
     /// stands for all machines below NAME
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1..)]
     pub host: Vec<String>,
+}
+
+/// A time such as `90s`, `45m`, `12h` or `30d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err("expected a number and a unit: 90s, 45m, 12h or 30d".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{number}` is no whole number: expected such as 90s, 45m, 12h or 30d"))?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StoreArgs {
+    /// The store: a directory or s3://bucket/prefix
+    #[arg(long, env = "EVENKEEL_STORE", default_value = "evenkeel-store", value_name = "URL")]
+    pub store: String,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FsckArgs {
+    /// Look at these sweeps alone [default: the whole store]
+    #[arg(value_parser = sweep_id)]
+    pub ids: Vec<SweepId>,
+    /// Set damaged segments aside (nothing is deleted), and delete what interrupted writes left; best while no coordinator works
+    #[arg(long)]
+    pub repair: bool,
+    #[command(flatten)]
+    pub store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GcArgs {
+    /// Delete sweeps that ended longer ago than this (30d, 12h) [default: none]
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub older_than: Option<Duration>,
+    /// Keep so many of those that ended last, whatever their age
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "older_than")]
+    pub keep_last: usize,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 #[derive(Debug, Args)]

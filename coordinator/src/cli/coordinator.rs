@@ -72,6 +72,7 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         access,
         limits,
         tls,
+        compact_after: (args.compact_after > Duration::ZERO).then_some(args.compact_after),
     };
     let server = Server::open(config).await?;
     tracing::info!(grpc = %server.grpc, "coordinator serving");

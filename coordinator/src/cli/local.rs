@@ -43,6 +43,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         access: Access::open(),
         limits: Limits::NONE,
         tls: Tls::default(),
+        compact_after: None,
     };
     let server = Server::open(config).await?;
     let mut term = server.lead().await?;

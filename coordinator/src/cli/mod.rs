@@ -10,6 +10,7 @@ mod exit;
 mod local;
 mod plan;
 mod progress;
+mod upkeep;
 mod workers;
 
 pub use args::Cli;
@@ -44,6 +45,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Schema => plan::schema(),
         Command::Coordinator(args) => coordinator::serve(*args).await,
         Command::Certs(args) => certs::certs(&args),
+        Command::Fsck(args) => upkeep::fsck(args).await,
+        Command::Gc(args) => upkeep::gc(args).await,
         Command::Completions { shell } => plan::completions(shell),
         Command::Submit(args) => client::submit(args).await,
         Command::List(args) => client::list(args).await,

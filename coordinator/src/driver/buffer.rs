@@ -1,11 +1,12 @@
 //! Results on their way to the store: gathered by sweep until they are worth a segment.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::results::Status;
+use tokio::time::Instant;
 
 use crate::core::{Core, StatusCounts, TrialSet};
 use crate::store::Segment;

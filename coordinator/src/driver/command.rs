@@ -1,11 +1,11 @@
 //! What users may ask of the driver.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use evenkeel_common::id::SweepId;
 use evenkeel_common::runtime::now_ms;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::snapshot::Rate;
 use super::training::Training;
@@ -92,6 +92,13 @@ pub enum Command {
         /// When it was told.
         reply: Reply<()>,
     },
+    /// Forget a sweep that has ended and is in the store no longer.
+    Forget {
+        /// Which.
+        id: SweepId,
+        /// When that is done.
+        reply: Reply<()>,
+    },
     /// Publish a snapshot now.
     Refresh {
         /// When that is done.
@@ -155,7 +162,13 @@ impl DriverHandle {
     pub async fn submit(&self, sweep: Sweep) -> Result<(SweepView, bool), CommandError> {
         let id = sweep.id.clone();
         if let Some(view) = self.find_sweep(&id) {
-            return Ok((view, false));
+            let ended = matches!(view.state, StoredState::Completed | StoredState::Cancelled);
+            let stored = self.store.read_sweep(&id).await;
+            if !(ended && matches!(stored, Err(StoreError::Missing { .. }))) {
+                return Ok((view, false));
+            }
+            // It was deleted since (`evenkeel gc`): it begins anew.
+            self.ask(|reply| Command::Forget { id: id.clone(), reply }).await?;
         }
         for (hash, bytes) in &sweep.files {
             self.store.create_if_absent(&data_path(hash), bytes.clone()).await?;
@@ -304,6 +317,12 @@ impl Driver {
                 }
                 let _ =
                     reply.send(if known { Ok(()) } else { Err(CommandError::UnknownWorker { id: worker }) });
+            }
+            Command::Forget { id, reply } => {
+                self.sweeps.remove(&id);
+                self.feed(Event::SweepRemoved { sweep: id });
+                self.publish();
+                let _ = reply.send(Ok(()));
             }
             Command::Refresh { reply } => {
                 self.publish();

@@ -12,9 +12,9 @@ pub use command::{Change, Command, CommandError, DriverHandle, state_name};
 pub use snapshot::{Snapshot, SweepView, WorkerState, WorkerView};
 pub use training::TrainingView;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use evenkeel_common::failure::FailureKind;
@@ -22,10 +22,13 @@ use evenkeel_common::id::SweepId;
 use evenkeel_common::results::{
     self, ExecutionRecord, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
 };
+use evenkeel_common::runtime::net::Network;
 use evenkeel_common::runtime::now_ms;
 use evenkeel_common::runtime::tls::Tls;
 use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::buffer::Buffers;
@@ -36,7 +39,7 @@ use crate::core::{
 };
 use crate::dispatch::{LinkCommand, LinkEvent, LinkMessage, Links};
 use crate::membership::{MembershipEvent, WorkerRecord};
-use crate::store::{Segment, Sequence, StateRecord, Store, StoredState, WriteEvent, Writer};
+use crate::store::{Segment, Sequence, StateRecord, Store, StoreError, StoredState, WriteEvent, Writer};
 use crate::submission::Sweep;
 
 /// Pack numbers from here on stand for packs of earlier coordinators.
@@ -83,8 +86,10 @@ struct Delivery {
 pub struct DriverParts {
     /// The leader's epoch.
     pub epoch: u64,
-    /// How workers are reached.
+    /// How connections to workers are encrypted.
     pub tls: Tls,
+    /// How workers are reached.
+    pub network: Network,
     /// Where results go.
     pub store: Store,
     /// Names of what is written.
@@ -106,12 +111,14 @@ pub struct Driver {
     writer: Writer,
     buffers: Buffers,
     delivery: Option<Delivery>,
-    foreign: HashMap<(u64, u64), PackId>,
-    foreign_names: HashMap<PackId, (u64, u64)>,
+    foreign: BTreeMap<(u64, u64), PackId>,
+    foreign_names: BTreeMap<PackId, (u64, u64)>,
     stalled: Option<String>,
     commands: mpsc::Sender<Command>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     fenced: Option<String>,
+    /// Ends of sweeps that are being recorded; given up when the driver ends.
+    recording: JoinSet<()>,
 }
 
 /// Why the driver ended.
@@ -141,16 +148,17 @@ pub fn start(
         sequence: parts.sequence.clone(),
         sweeps: BTreeMap::new(),
         workers: BTreeMap::new(),
-        links: Links::new(parts.epoch, parts.tls, link_events),
+        links: Links::new(parts.epoch, parts.tls, parts.network, link_events),
         writer,
         buffers: Buffers::default(),
         delivery: None,
-        foreign: HashMap::new(),
-        foreign_names: HashMap::new(),
+        foreign: BTreeMap::new(),
+        foreign_names: BTreeMap::new(),
         stalled: None,
         commands: commands.clone(),
         snapshots,
         fenced: None,
+        recording: JoinSet::new(),
     };
     let handle = DriverHandle::new(commands, snapshot, parts.store, parts.epoch);
     let inboxes = Inboxes {
@@ -208,7 +216,7 @@ impl Driver {
     /// it, or it runs again.
     async fn drain(&mut self, writes: &mut mpsc::Receiver<WriteEvent>) {
         const PATIENCE: Duration = Duration::from_secs(5);
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let until = Instant::now() + PATIENCE;
         while !self.buffers.is_settled() && self.stalled.is_none() {
             self.buffers.hurry();
             self.flush();
@@ -217,6 +225,8 @@ impl Driver {
                 Ok(None) | Err(_) => break,
             }
         }
+        let recorded = async { while self.recording.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout_at(until, recorded).await;
         self.record_seconds().await;
         self.publish();
     }
@@ -336,6 +346,8 @@ impl Driver {
     }
 
     fn finish(&mut self, sweep: &SweepId, state: SweepState) {
+        const FIRST_PAUSE: Duration = Duration::from_millis(250);
+        const LONGEST_PAUSE: Duration = Duration::from_secs(10);
         let Some(entry) = self.sweeps.get_mut(sweep) else { return };
         let state =
             if state == SweepState::Completed { StoredState::Completed } else { StoredState::Cancelled };
@@ -345,10 +357,19 @@ impl Driver {
         tracing::info!(sweep.id = %sweep, state = ?state, trials = entry.counts.total(), failed = entry.counts.failed,
             seconds = record.seconds, "sweep ended");
         let (store, name, id) = (self.store.clone(), self.sequence.next_name(), sweep.clone());
-        tokio::spawn(async move {
-            // Without this record the next coordinator only counts the segments again.
-            if let Err(error) = store.write_state(&id, &name, &record).await {
-                tracing::warn!(sweep.id = %id, %error, "end of sweep not recorded");
+        while self.recording.try_join_next().is_some() {}
+        self.recording.spawn(async move {
+            // Without this record the next coordinator counts the segments again, and until then those that stand by say
+            // that the sweep is running.
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = store.write_state(&id, &name, &record).await {
+                if matches!(error, StoreError::Exists { .. }) {
+                    // An earlier attempt arrived although its answer did not.
+                    return;
+                }
+                tracing::warn!(sweep.id = %id, %error, "end of sweep not recorded, trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
         self.publish();
@@ -557,7 +578,7 @@ impl WorkerEntry {
 
 async fn sleep_until(due: Option<Instant>) {
     match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
+        Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use evenkeel_common::id::SweepId;
+use tokio::time::Instant;
 
 use super::Driver;
 use super::training::TrainingView;

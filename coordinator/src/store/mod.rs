@@ -7,18 +7,27 @@
 //! sweeps/<id>/state/<epoch>-<seq>.json    transitions; the last one holds
 //! sweeps/<id>/segments/<epoch>-<seq>.parquet   results; a trial counts once it is in one
 //! checkpoints/<trial id>, features/<blake3>    of workers: what can be computed again, kept to save time
+//! quarantine/…                            what `fsck --repair` set aside
 //! ```
 //!
 //! `<seq>` rises over segments and transitions together, so names order everything a leader wrote.
 
+mod compact;
+mod fsck;
+mod gc;
+mod records;
 mod segment;
 mod sweeps;
+mod windows;
 mod writer;
 
+pub use compact::compact;
+pub use fsck::{Findings, Problem, check};
+pub use gc::{Collected, Retention, collect_garbage};
+pub use records::{StateRecord, StoredState, SweepRecord};
 pub use segment::{Contents, read_contents, read_records, to_parquet};
-pub use sweeps::{
-    LoadedSweep, Sequence, StateRecord, StoredState, SweepRecord, Windows, data_path, segment_path,
-};
+pub use sweeps::{LoadedSweep, Sequence, data_path, segment_path};
+pub use windows::Windows;
 pub use writer::{Segment, WriteEvent, Writer};
 
 use bytes::Bytes;
@@ -33,6 +42,12 @@ impl std::ops::Deref for Store {
     type Target = Objects;
     fn deref(&self) -> &Objects {
         &self.0
+    }
+}
+
+impl From<Objects> for Store {
+    fn from(objects: Objects) -> Self {
+        Self(objects)
     }
 }
 

@@ -2,124 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use evenkeel_common::FORMAT_VERSION;
 use evenkeel_common::id::SweepId;
-use evenkeel_common::inputs::{FeatureInfo, FileRecord, InputInfo, InputRecord};
-use evenkeel_common::results::{Status, TrialRecord};
+use evenkeel_common::results::Status;
 use roaring::RoaringTreemap;
-use serde::{Deserialize, Serialize};
 
-use super::segment::{read_contents, read_records};
+use super::records::{StateRecord, StoredState, SweepRecord, check_version, parse, seal};
+use super::segment::read_contents;
+use super::windows::{WindowSegment, Windows};
 use super::{Store, StoreError};
 use crate::core::StatusCounts;
-
-/// `spec.json`: what was submitted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SweepRecord {
-    /// Version of the store's format.
-    pub format_version: u32,
-    /// Its id.
-    pub sweep_id: SweepId,
-    /// When it was submitted first, in milliseconds since the Unix epoch.
-    pub submitted_ms: i64,
-    /// The canonical spec.
-    pub spec: serde_json::Value,
-    /// Its datasets and models that come in files, whose bytes lie in `data/`: datasets in the spec's order, then models.
-    #[serde(default)]
-    pub inputs: Vec<InputRecord>,
-    /// How format 1 listed its feature files.
-    #[serde(default, skip_serializing)]
-    features: Vec<FeatureRecordV1>,
-}
-
-/// A feature dataset of a sweep in format 1.
-#[derive(Clone, Debug, Deserialize)]
-struct FeatureRecordV1 {
-    info: FeatureInfo,
-    file: String,
-    #[serde(default)]
-    labels: Option<String>,
-}
-
-impl SweepRecord {
-    /// A sweep that is submitted now.
-    #[must_use]
-    pub fn new(
-        sweep_id: SweepId,
-        submitted_ms: i64,
-        spec: serde_json::Value,
-        inputs: Vec<InputRecord>,
-    ) -> Self {
-        Self { format_version: FORMAT_VERSION, sweep_id, submitted_ms, spec, inputs, features: Vec::new() }
-    }
-
-    /// What an older format said otherwise, as this one says it.
-    fn upgrade(mut self) -> Self {
-        for feature in self.features.drain(..) {
-            let file = |role: &str, hash| FileRecord { role: role.to_owned(), hash };
-            let mut files = vec![file("features", feature.file)];
-            files.extend(feature.labels.map(|hash| file("labels", hash)));
-            self.inputs.push(InputRecord { info: InputInfo::Features(feature.info), files });
-        }
-        self
-    }
-}
-
-/// How a sweep stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoredState {
-    /// To be worked on.
-    #[default]
-    Running,
-    /// Waits for the user.
-    Paused,
-    /// Every trial is accounted for.
-    Completed,
-    /// Given up by the user.
-    Cancelled,
-}
-
-/// `state/<epoch>-<seq>.json`: a transition.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StateRecord {
-    /// Version of the store's format.
-    pub format_version: u32,
-    /// The state from here on.
-    pub state: StoredState,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: i64,
-    /// Time spent running until then, in seconds.
-    pub seconds: f64,
-    /// How its trials had ended, for a sweep that has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counts: Option<StoredCounts>,
-    /// Failed rows of all segments before this transition no longer count: they are to be tried again.
-    #[serde(default)]
-    pub retries_failed: bool,
-}
-
-/// Trials by how they ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the statuses of results")]
-pub struct StoredCounts {
-    pub completed: u64,
-    pub diverged: u64,
-    pub failed: u64,
-}
-
-impl From<StatusCounts> for StoredCounts {
-    fn from(counts: StatusCounts) -> Self {
-        Self { completed: counts.completed, diverged: counts.diverged, failed: counts.failed }
-    }
-}
-
-impl From<StoredCounts> for StatusCounts {
-    fn from(counts: StoredCounts) -> Self {
-        Self { completed: counts.completed, diverged: counts.diverged, failed: counts.failed }
-    }
-}
 
 /// A sweep as the store has it.
 #[derive(Debug)]
@@ -165,8 +56,13 @@ impl Store {
     /// When the store does not take it.
     pub async fn create_sweep(&self, record: &SweepRecord) -> Result<bool, StoreError> {
         let path = format!("sweeps/{}/spec.json", record.sweep_id);
-        let bytes = serde_json::to_vec_pretty(record).unwrap_or_default();
-        match self.create(&path, bytes.into()).await {
+        if matches!(self.read(&path).await, Err(StoreError::Missing { .. })) {
+            // What is left of one that was deleted is none of the new one's.
+            for name in self.list(&format!("sweeps/{}", record.sweep_id)).await? {
+                self.delete(&format!("sweeps/{}/{name}", record.sweep_id)).await?;
+            }
+        }
+        match self.create(&path, seal(record)).await {
             Ok(()) => Ok(true),
             Err(StoreError::Exists { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -206,8 +102,7 @@ impl Store {
         name: &str,
         record: &StateRecord,
     ) -> Result<(), StoreError> {
-        let bytes: Bytes = serde_json::to_vec(record).unwrap_or_default().into();
-        self.create(&format!("sweeps/{id}/state/{name}.json"), bytes).await
+        self.create(&format!("sweeps/{id}/state/{name}.json"), seal(record)).await
     }
 
     /// Loads what is known of a sweep: which trials count and how they ended.
@@ -265,6 +160,17 @@ impl Store {
     /// # Errors
     /// When the store does not give which trials its segments hold.
     pub async fn windows(&self, id: &SweepId) -> Result<Windows, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.windows_now(id).await {
+                // Between a look and the next, segments may become one.
+                Err(StoreError::Missing { .. }) if tries < Windows::TRIES => tries += 1,
+                windows => return windows,
+            }
+        }
+    }
+
+    async fn windows_now(&self, id: &SweepId) -> Result<Windows, StoreError> {
         let (_, retried) = self.states(id).await?;
         let (mut segments, mut rows, mut values) = (Vec::new(), 0, 0);
         for name in self.segment_names(id).await? {
@@ -281,7 +187,7 @@ impl Store {
         }
         let end = segments.iter().map(|segment| segment.last + 1).max().unwrap_or(0);
         let width = (Windows::VALUES / (values / rows.max(1)).max(1)).clamp(1, Windows::WIDTH);
-        Ok(Windows { store: self.clone(), segments, width, start: 0, end })
+        Ok(Windows { store: self.clone(), sweep: id.clone(), segments, width, start: 0, end })
     }
 
     /// The last transition, and the name of the last one that voided failures.
@@ -304,82 +210,9 @@ impl Store {
         Ok((last, retried))
     }
 
-    async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {
         let files = self.list(&format!("sweeps/{id}/segments")).await?;
         Ok(files.iter().filter_map(|file| file.strip_suffix(".parquet").map(str::to_owned)).collect())
-    }
-}
-
-/// The records of a sweep in the order of their trials, one a trial, a window at a time: memory does not grow with the
-/// sweep.
-#[derive(Debug)]
-pub struct Windows {
-    store: Store,
-    segments: Vec<WindowSegment>,
-    /// Trials a window spans.
-    width: u64,
-    start: u64,
-    end: u64,
-}
-
-#[derive(Debug)]
-struct WindowSegment {
-    path: String,
-    first: u64,
-    last: u64,
-    void_failures: bool,
-    /// Records of later windows, in the order of their trials, so that a segment that spans several is read once.
-    left: Option<std::iter::Peekable<std::vec::IntoIter<TrialRecord>>>,
-}
-
-impl Windows {
-    /// Most trials a window spans.
-    const WIDTH: u64 = 16_384;
-    /// Values that it holds, about: trials may have long lists.
-    const VALUES: u64 = 8 << 20;
-
-    /// The next window; none after the last.
-    ///
-    /// # Errors
-    /// When a segment cannot be read or is damaged.
-    pub async fn next(&mut self) -> Result<Option<Vec<TrialRecord>>, StoreError> {
-        if self.start >= self.end {
-            return Ok(None);
-        }
-        let (start, stop) = (self.start, self.start.saturating_add(self.width));
-        self.start = stop;
-        // A place for each trial of the window: what comes first stays.
-        let mut places: Vec<Option<TrialRecord>> = Vec::new();
-        places.resize_with(usize::try_from(stop.min(self.end) - start).unwrap_or(0), || None);
-        for segment in
-            self.segments.iter_mut().filter(|segment| segment.first < stop && segment.last >= start)
-        {
-            let left = match &mut segment.left {
-                Some(left) => left,
-                empty => {
-                    let mut records = read_records(&self.store, &segment.path).await?;
-                    records.sort_by_key(|record| record.outcome.trial_index);
-                    empty.insert(records.into_iter().peekable())
-                }
-            };
-            while let Some(record) = left.next_if(|record| record.outcome.trial_index < stop) {
-                let place =
-                    record.outcome.trial_index.checked_sub(start).and_then(|at| usize::try_from(at).ok());
-                let void = segment.void_failures && record.outcome.status == Status::Failed;
-                if let Some(empty @ None) = place.and_then(|at| places.get_mut(at))
-                    && !void
-                {
-                    *empty = Some(record);
-                }
-            }
-            if left.peek().is_none() {
-                // The iterator would keep the memory of what it gave away.
-                *left = Vec::new().into_iter().peekable();
-            }
-        }
-        let mut records = Vec::with_capacity(places.len());
-        records.extend(places.into_iter().flatten());
-        Ok(Some(records))
     }
 }
 
@@ -395,22 +228,12 @@ pub fn data_path(hash: &str) -> String {
     format!("data/{hash}")
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(path: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| StoreError::Corrupt { path: path.to_owned(), reason: error.to_string() })
-}
-
-fn check_version(path: &str, version: u32) -> Result<(), StoreError> {
-    if version > FORMAT_VERSION {
-        let reason = format!("it has format version {version}, this program knows up to {FORMAT_VERSION}");
-        return Err(StoreError::Corrupt { path: path.to_owned(), reason });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use evenkeel_common::results::{self, ExecutionRecord, Measures, TrialOutcome};
+    use bytes::Bytes;
+    use evenkeel_common::FORMAT_VERSION;
+    use evenkeel_common::inputs::InputInfo;
+    use evenkeel_common::results::{self, ExecutionRecord, Measures, TrialOutcome, TrialRecord};
 
     use super::*;
     use crate::store::to_parquet;

@@ -7,7 +7,9 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use evenkeel_common::id::SweepId;
 use evenkeel_common::results;
+use evenkeel_common::runtime::blocking;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::sweeps::{Sequence, segment_path};
 use super::{Store, StoreError, to_parquet};
@@ -64,7 +66,13 @@ impl Writer {
         let (segments, mut inbox) = mpsc::channel::<Segment>(1);
         tokio::spawn(async move {
             while let Some(segment) = inbox.recv().await {
-                if !write(&store, &sequence, segment, &events).await {
+                // Without a driver there is no leader, and who leads no longer writes no more: not even again what failed.
+                let goes_on = tokio::select! {
+                    biased;
+                    () = events.closed() => false,
+                    goes_on = write(&store, &sequence, segment, &events) => goes_on,
+                };
+                if !goes_on {
                     return;
                 }
             }
@@ -93,9 +101,9 @@ async fn write(
     const FIRST_PAUSE: Duration = Duration::from_millis(250);
     const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let batches = std::mem::take(&mut segment.batches);
-    let encoded = tokio::task::spawn_blocking(move || -> Result<Bytes, String> {
+    let encoded = blocking(move || -> Result<Bytes, String> {
         let batch = results::concat(&batches).map_err(|error| error.to_string())?;
         to_parquet(&batch).map_err(|error| error.to_string())
     })

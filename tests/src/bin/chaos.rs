@@ -1,4 +1,5 @@
-//! `make chaos`: a sweep on a cluster of real processes, calm and then under faults, again and again.
+//! `make chaos`: a sweep on a cluster of real processes, calm and then under faults, again and again. As root on Linux,
+//! with iproute2, each process has a network of its own, and packets are lost too.
 //!
 //! `chaos [ROUNDS [SEED]]`: rounds are drawn by the seeds SEED, SEED + 1, …; a round that fails says its seed.
 
@@ -6,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use evenkeel_tests::chaos::network::Network;
 use evenkeel_tests::chaos::{Fault, run_cluster};
 use evenkeel_tests::results::assert_same_results;
 
@@ -21,12 +23,19 @@ fn main() -> anyhow::Result<()> {
     };
     let (rounds, first) = (number(1)?, number(1)?);
     let dir = tempfile::tempdir()?;
-    let calm = run_cluster(&dir.path().join("calm"), STEPS, None, LIMIT)?;
+    let networks = match Network::make().and_then(|mut network| network.host().map(drop)) {
+        Ok(()) => true,
+        Err(reason) => {
+            println!("without faults of the network, which this machine does not allow to make: {reason:#}");
+            false
+        }
+    };
+    let calm = run_cluster(&dir.path().join("calm"), networks, STEPS, None, LIMIT)?;
     println!("calm: {} trials in {:.1} s", calm.trials, calm.seconds);
     let mut fired: BTreeMap<Fault, u32> = BTreeMap::new();
     let mut slower = Vec::new();
     for seed in first..first + rounds {
-        let found = run_cluster(&dir.path().join(format!("seed-{seed}")), STEPS, Some(seed), LIMIT)
+        let found = run_cluster(&dir.path().join(format!("seed-{seed}")), networks, STEPS, Some(seed), LIMIT)
             .with_context(|| format!("round with seed {seed}; again with `chaos 1 {seed}`"))?;
         assert_same_results(&calm.out, &found.out);
         let faults: u32 = found.fired.values().sum();

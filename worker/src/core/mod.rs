@@ -4,4 +4,4 @@ mod outbox;
 mod slots;
 
 pub use outbox::Outbox;
-pub use slots::{Job, PackKey, Slots};
+pub use slots::{Job, PackKey, Slots, Stop};

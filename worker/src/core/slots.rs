@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Names a pack: numbers are unique within the epoch of the coordinator that dispatched it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,13 +13,44 @@ pub struct PackKey {
     pub pack: u64,
 }
 
+/// Tells a running pack to stop; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicU8>);
+
+impl Stop {
+    const LEAVE: u8 = 1;
+    const CANCEL: u8 = 2;
+
+    /// Nobody wants it any more.
+    pub fn cancel(&self) {
+        self.0.fetch_max(Self::CANCEL, Ordering::Relaxed);
+    }
+
+    /// The worker leaves: what is done so far is wanted, by whoever goes on with it.
+    pub fn leave(&self) {
+        self.0.fetch_max(Self::LEAVE, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether to stop because the worker leaves.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::LEAVE
+    }
+}
+
 /// A pack to run; `W` is the work itself.
 #[derive(Debug)]
 pub struct Job<W> {
     /// Its name.
     pub key: PackKey,
     /// Set when it is to be stopped.
-    pub cancelled: Arc<AtomicBool>,
+    pub stop: Stop,
     /// What is to be done.
     pub work: W,
 }
@@ -28,7 +59,7 @@ pub struct Job<W> {
 #[derive(Debug)]
 pub struct Slots<W> {
     waiting: VecDeque<Job<W>>,
-    running: BTreeMap<usize, (PackKey, Arc<AtomicBool>)>,
+    running: BTreeMap<usize, (PackKey, Stop)>,
     idle: Vec<usize>,
     closed: bool,
 }
@@ -56,7 +87,7 @@ impl<W> Slots<W> {
         let known = self.waiting.iter().any(|job| job.key == key)
             || self.running.values().any(|(running, _)| *running == key);
         if !known {
-            self.waiting.push_back(Job { key, cancelled: Arc::default(), work });
+            self.waiting.push_back(Job { key, stop: Stop::default(), work });
         }
         Ok(())
     }
@@ -68,7 +99,7 @@ impl<W> Slots<W> {
         }
         let slot = self.idle.pop()?;
         let job = self.waiting.pop_front()?;
-        self.running.insert(slot, (job.key, job.cancelled.clone()));
+        self.running.insert(slot, (job.key, job.stop.clone()));
         Some((slot, job))
     }
 
@@ -81,9 +112,9 @@ impl<W> Slots<W> {
 
     /// Stops a pack: one that waits is handed back, one that runs is told.
     pub fn cancel(&mut self, key: PackKey) -> Option<Job<W>> {
-        for (running, cancelled) in self.running.values() {
+        for (running, stop) in self.running.values() {
             if *running == key {
-                cancelled.store(true, Ordering::Relaxed);
+                stop.cancel();
             }
         }
         let position = self.waiting.iter().position(|job| job.key == key)?;
@@ -99,6 +130,11 @@ impl<W> Slots<W> {
     pub fn close(&mut self) -> Vec<Job<W>> {
         self.closed = true;
         self.waiting.drain(..).collect()
+    }
+
+    /// Tells all that run to stop, because the worker leaves.
+    pub fn leave(&self) {
+        self.running.values().for_each(|(_, stop)| stop.leave());
     }
 
     /// Packs that run.
@@ -142,9 +178,21 @@ mod tests {
         slots.push(key(2), ()).expect("open");
         let (_, running) = slots.start_next().expect("job");
         assert!(slots.cancel(key(1)).is_none());
-        assert!(running.cancelled.load(Ordering::Relaxed));
+        assert!(running.stop.is_set());
         assert_eq!(slots.cancel(key(2)).map(|job| job.key), Some(key(2)));
         assert_eq!(slots.waiting(), 0);
+    }
+
+    #[test]
+    fn a_pack_that_nobody_wants_is_not_handed_on_by_a_worker_that_leaves() {
+        let mut slots = Slots::new(2);
+        slots.push(key(1), ()).expect("open");
+        slots.push(key(2), ()).expect("open");
+        let jobs: Vec<_> = std::iter::from_fn(|| slots.start_next()).map(|(_, job)| job).collect();
+        assert!(slots.cancel(key(1)).is_none());
+        slots.leave();
+        assert_eq!(jobs.iter().map(|job| job.stop.is_leaving()).collect::<Vec<_>>(), [false, true]);
+        assert!(jobs.iter().all(|job| job.stop.is_set()));
     }
 
     #[test]

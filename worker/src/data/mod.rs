@@ -16,6 +16,7 @@
 pub mod blobs;
 pub mod classification;
 pub mod features;
+mod room;
 pub mod separable;
 pub mod sequences;
 pub mod shapes;
@@ -91,6 +92,9 @@ pub enum DataError {
     /// The data do not fit what is asked of them; another attempt would only repeat that.
     #[error("{0}")]
     Invalid(String),
+    /// They do not fit into the memory of this machine.
+    #[error("{0}")]
+    TooLarge(String),
 }
 
 impl DataError {
@@ -200,6 +204,7 @@ pub fn generate(config: &SyntheticConfig, draws: Draws<'_>) -> Result<Dataset, D
             "{samples} samples of {features} features cannot hold {classes} classes with two samples each"
         )));
     }
+    room::check(config)?;
     match &config.generator {
         GeneratorConfig::Separable { margin, noise, max_norm } => {
             separable::generate(config, *margin, *noise, *max_norm, draws)

@@ -1,6 +1,7 @@
 //! Splits of texts, and their tokens.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use evenkeel_common::grid::text_split;
 use evenkeel_common::seed::{Key, Purpose};
@@ -157,9 +158,16 @@ fn part(rows: &[usize], examples: &[Example], most: usize, key: &Key) -> Vec<usi
     taken
 }
 
+/// Takes a panic of the tokenizer for an error: it trusts what its file says of itself.
+fn contained<T>(ask: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, tokenizers::Error> {
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err("it contradicts itself".into()))
+}
+
 /// Turns texts into tokens, as an encoder was pre-trained on them.
 pub struct Tokenization {
     tokenizer: Tokenizer,
+    /// Where it is from, for people.
+    file: String,
     /// The token that stands for one to be guessed.
     pub mask: Option<u32>,
     /// Tokens that are no part of a text: separators, padding and the like.
@@ -172,9 +180,9 @@ impl Tokenization {
     /// # Errors
     /// When it is none.
     pub fn new(path: &str, json: &[u8]) -> Result<Self, DataError> {
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| {
-            DataError::Invalid(format!("{path}/tokenizer.json: not a tokenizer: {error}"))
-        })?;
+        let file = format!("{path}/tokenizer.json");
+        let mut tokenizer = contained(|| Tokenizer::from_bytes(json))
+            .map_err(|error| DataError::Invalid(format!("{file}: not a tokenizer: {error}")))?;
         tokenizer.with_padding(None);
         let mask = ["[MASK]", "<mask>"].iter().find_map(|token| tokenizer.token_to_id(token));
         let mut special: Vec<u32> = tokenizer
@@ -184,7 +192,7 @@ impl Tokenization {
             .map(|(id, _)| *id)
             .collect();
         special.sort_unstable();
-        Ok(Self { tokenizer, mask, special })
+        Ok(Self { tokenizer, file, mask, special })
     }
 
     /// Splits texts and turns them into tokens, at most `longest` an input: of two texts the longer is cut first.
@@ -198,7 +206,8 @@ impl Tokenization {
         longest: usize,
         key: &Key,
     ) -> Result<TextDataset, DataError> {
-        let fail = |error: &dyn std::fmt::Display| DataError::Invalid(format!("{}: {error}", config.path));
+        let file = self.file.clone();
+        let fail = |error: &dyn std::fmt::Display| DataError::Invalid(format!("{file}: {error}"));
         let rows = split(data, config, key)?;
         self.tokenizer
             .with_truncation(Some(TruncationParams {
@@ -230,7 +239,7 @@ impl Tokenization {
             Some(second) => EncodeInput::Dual(segment.first.as_str().into(), second.as_str().into()),
             None => EncodeInput::Single(segment.first.as_str().into()),
         };
-        let encoding = self.tokenizer.encode(input, true)?;
+        let encoding = contained(|| self.tokenizer.encode(input, true))?;
         *truncated += u32::from(!encoding.get_overflowing().is_empty());
         Ok(Tokens {
             ids: encoding.get_ids().to_vec(),

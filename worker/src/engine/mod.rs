@@ -47,6 +47,10 @@ const CHUNK_NUMBERS: f64 = 16.0 * 1024.0 * 1024.0;
 pub trait PackWatch {
     /// Whether to stop.
     fn is_cancelled(&self) -> bool;
+    /// Whether to stop because another worker is to go on with it.
+    fn is_leaving(&self) -> bool {
+        false
+    }
     /// Tells which share of the pack is done, in [0, 1].
     fn progress(&mut self, fraction: f64);
     /// Tells of a new point of a curve.
@@ -132,6 +136,7 @@ impl From<DataError> for EngineError {
         match error {
             DataError::Unavailable(message) => Self::Unavailable(message),
             DataError::Invalid(message) => Self::Data(message),
+            DataError::TooLarge(message) => Self::OutOfMemory(message),
         }
     }
 }

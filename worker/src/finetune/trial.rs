@@ -90,6 +90,9 @@ pub fn train(
     let outcome = loop {
         while !course.run.ended() {
             if watch.is_cancelled() {
+                if watch.is_leaving() {
+                    checkpoints.save(&id, save(&id, &course)?);
+                }
                 return Err(EngineError::Cancelled);
             }
             let point = course.run.advance()?;

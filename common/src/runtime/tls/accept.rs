@@ -10,13 +10,13 @@ use std::time::Duration;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::super::net::Listen;
 use super::{HANDSHAKE_WITHIN, Tls, chain};
 
 /// Handshakes at once: who connects and says nothing holds one of these until its time is over.
@@ -51,19 +51,19 @@ impl Peer {
 }
 
 /// A connection that is ready.
-pub struct Accepted {
-    stream: Stream,
+pub struct Accepted<C> {
+    stream: Stream<C>,
     peer: Peer,
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
+enum Stream<C> {
+    Plain(C),
+    Encrypted(Box<TlsStream<C>>),
 }
 
 /// Accepts connections until nobody takes them any more. Certificates that changed hold from the next connection on.
 #[must_use]
-pub fn incoming(listener: TcpListener, tls: Tls) -> ReceiverStream<io::Result<Accepted>> {
+pub fn incoming<L: Listen>(listener: L, tls: Tls) -> ReceiverStream<io::Result<Accepted<L::Connection>>> {
     /// When there are no file handles left, say.
     const PAUSE: Duration = Duration::from_millis(100);
     let (ready, inbox) = mpsc::channel(BACKLOG);
@@ -71,6 +71,7 @@ pub fn incoming(listener: TcpListener, tls: Tls) -> ReceiverStream<io::Result<Ac
         let places = Arc::new(Semaphore::new(HANDSHAKES));
         loop {
             let accepted = tokio::select! {
+                biased;
                 accepted = listener.accept() => accepted,
                 () = ready.closed() => return,
             };
@@ -82,8 +83,6 @@ pub fn incoming(listener: TcpListener, tls: Tls) -> ReceiverStream<io::Result<Ac
                     continue;
                 }
             };
-            // Small messages must not wait for one another.
-            let _ = stream.set_nodelay(true);
             let Some(config) = tls.server() else {
                 let peer = Peer { address: Some(address), certificate: None };
                 let _ = ready.send(Ok(Accepted { stream: Stream::Plain(stream), peer })).await;
@@ -113,7 +112,7 @@ pub fn incoming(listener: TcpListener, tls: Tls) -> ReceiverStream<io::Result<Ac
     ReceiverStream::new(inbox)
 }
 
-impl Connected for Accepted {
+impl<C> Connected for Accepted<C> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -121,7 +120,7 @@ impl Connected for Accepted {
     }
 }
 
-impl AsyncRead for Accepted {
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Accepted<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -130,7 +129,7 @@ impl AsyncRead for Accepted {
     }
 }
 
-impl AsyncWrite for Accepted {
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Accepted<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),

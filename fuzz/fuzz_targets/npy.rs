@@ -1,0 +1,8 @@
+#![no_main]
+
+use evenkeel_tests::fuzz::Input;
+
+libfuzzer_sys::fuzz_target!(
+    init: evenkeel_fuzz::plant("npy", Input::Npy),
+    |bytes: &[u8]| evenkeel_fuzz::feed(Input::Npy, bytes)
+);

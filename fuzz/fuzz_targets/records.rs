@@ -1,0 +1,8 @@
+#![no_main]
+
+use evenkeel_tests::fuzz::Input;
+
+libfuzzer_sys::fuzz_target!(
+    init: evenkeel_fuzz::plant("records", Input::Records),
+    |bytes: &[u8]| evenkeel_fuzz::feed(Input::Records, bytes)
+);
