@@ -87,7 +87,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for host in &self.hosts {
-            let _ = ip(&["netns", "del", &host.namespace]);
+            remove(&host.namespace);
         }
         let _ = ip(&["link", "del", &self.bridge]);
     }
@@ -123,6 +123,12 @@ impl Host {
     }
 }
 
+/// Removes a host. The kernel takes its time with the links of a namespace, and the next network has links of the same names.
+fn remove(namespace: &str) {
+    let _ = ip(&["link", "del", namespace]);
+    let _ = ip(&["netns", "del", namespace]);
+}
+
 /// Networks of runs that were killed.
 fn remove_abandoned() -> anyhow::Result<()> {
     let Ok(links) = fs::read_dir("/sys/class/net") else { return Ok(()) };
@@ -131,7 +137,7 @@ fn remove_abandoned() -> anyhow::Result<()> {
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.parse::<u32>().ok());
         if pid.is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true)) {
             for host in 2..=MOST_HOSTS {
-                let _ = ip(&["netns", "del", &format!("{name}-{host}")]);
+                remove(&format!("{name}-{host}"));
             }
             ip(&["link", "del", &name])?;
         }
