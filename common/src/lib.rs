@@ -21,6 +21,7 @@
 //!
 //! The feature `runtime` adds the one part that does touch the world, shared by both programs.
 
+mod dictionary;
 pub mod encoder;
 pub mod failure;
 pub mod grid;

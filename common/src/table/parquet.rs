@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::error::{Place, clip};
 use super::{Columns, FeatureTable, Labels, MAX_CELLS, TableError, TableSource, narrow};
+use crate::dictionary;
 
 pub(super) fn read(source: &TableSource<'_>, bytes: Vec<u8>) -> Result<FeatureTable, TableError> {
     // The reader checks much, but not all, of a malformed file before it indexes into it.
@@ -29,8 +30,10 @@ fn unreadable(source: &TableSource<'_>, reason: impl ToString) -> TableError {
 
 fn read_checked(source: &TableSource<'_>, bytes: Vec<u8>) -> Result<FeatureTable, TableError> {
     let file = source.path;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))
-        .map_err(|error| unreadable(source, error))?;
+    let bytes = Bytes::from(bytes);
+    dictionary::check(&bytes).map_err(|error| unreadable(source, error))?;
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| unreadable(source, error))?;
     let schema = builder.schema().clone();
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let columns = Columns::assign(source, &names)?;

@@ -224,6 +224,19 @@ fn a_parquet_file_gives_its_numeric_and_boolean_columns() {
 }
 
 #[test]
+fn a_parquet_dictionary_that_claims_more_than_it_holds_is_refused() {
+    let classes: ArrayRef = Arc::new(Int32Array::from(vec![0, 0, 1, 1]));
+    let x: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0, 4.0]));
+    let mut bytes = parquet(vec![("x", x), ("class", classes)]);
+    // The first page: kind 2 (dictionary), 32 bytes, 32 compressed, then how many values, twice as much in this encoding.
+    let claim = [0x15, 4, 0x15, 64, 0x15, 64, 0x4c, 0x15, 8];
+    assert_eq!(bytes.get(4..13), Some(&claim[..]), "the writer writes otherwise now");
+    bytes[12] = 2 * 60;
+    let error = read(&source("t.parquet", &bytes, &[])).expect_err("accepted").to_string();
+    assert!(error.contains("a dictionary of 32 bytes says that it holds 60 values"), "{error}");
+}
+
+#[test]
 fn a_bad_parquet_file_is_refused_with_row_and_column() {
     let classes = || -> ArrayRef { Arc::new(Int32Array::from(vec![0, 0, 1, 1])) };
     let lists = ListArray::from_iter_primitive::<UInt8Type, _, _>((0..4).map(|_| Some(vec![Some(1u8)])));
