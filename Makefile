@@ -30,6 +30,7 @@ help: ## Say what there is to make (this text)
 	@echo '  LIBTORCH=/path    use this libtorch 2.11.0, or the torch directory of a Python environment (CUDA)'
 	@echo '  ETCD_BIN=/path    test against this etcd'
 	@echo '  MOTO_BIN=/path    test against this moto_server (S3)'
+	@echo '  PROMETHEUS_BIN=/path  test dashboards and alerts against this prometheus'
 	@echo '  CHROMIUM=/path    look at reports with this Chromium in tests'
 
 setup: ## Install what is missing: compiler, Python, libtorch (CPU, in .deps/)
@@ -54,8 +55,9 @@ test: setup data ## Run all tests, also those with real processes, a real etcd a
 	@echo '==> building the binaries and the tests'
 	@$(CARGO) build --locked --release --workspace --bins --tests
 	@etcd=$$(scripts/etcd.sh); chromium=$$(scripts/chromium.sh); moto=$$(scripts/moto.sh); \
-	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none}, S3: $$moto)"; \
-	  ETCD_BIN=$$etcd CHROMIUM=$$chromium MOTO_BIN=$$moto $(CARGO) test --locked --release --workspace
+	  prometheus=$$(scripts/prometheus.sh); \
+	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none}, S3: $$moto, Prometheus: $$prometheus)"; \
+	  ETCD_BIN=$$etcd CHROMIUM=$$chromium MOTO_BIN=$$moto PROMETHEUS_BIN=$$prometheus $(CARGO) test --locked --release --workspace
 
 lint: setup ## Check formatting, clippy (warnings are errors) and the licences of dependencies
 	@echo '==> formatting'

@@ -10,6 +10,8 @@ unpacked=$root/.deps/etcd/usr/bin/etcd
 
 say() { echo "etcd: $*" >&2; }
 fail() { say "$*"; exit 1; }
+# shellcheck source=scripts/debian.sh
+source "$root/scripts/debian.sh"
 
 if [[ -n ${ETCD_BIN:-} ]]; then
   found=$(command -v "$ETCD_BIN") || fail "ETCD_BIN is '$ETCD_BIN', which cannot be run"
@@ -25,30 +27,6 @@ if [[ -x $unpacked ]]; then
   exit 0
 fi
 
-for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "none here, and no $tool: install etcd 3.4 or newer, or set ETCD_BIN"
-done
-
-mkdir -p "$root/.deps"
-work=$(mktemp -d "$root/.deps/etcd.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-
-fetch() { (cd "$work" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download etcd-server >&2); }
-
-say "taking etcd out of the package etcd-server (some 10 MB)"
-if ! fetch 2>/dev/null; then
-  say "the package lists are missing or old: refreshing them"
-  if ((EUID == 0)); then
-    apt-get -qq update >&2
-  elif command -v sudo >/dev/null; then
-    sudo apt-get -qq update >&2
-  else
-    fail "cannot refresh the package lists without root or sudo: set ETCD_BIN"
-  fi
-  fetch || fail "no package etcd-server: install etcd 3.4 or newer, or set ETCD_BIN"
-fi
-dpkg-deb -x "$work"/etcd-server_*.deb "$work/root"
-"$work/root/usr/bin/etcd" --version >&2 || fail "the unpacked etcd does not run on this machine"
-rm -rf "$root/.deps/etcd"
-mv -T "$work/root" "$root/.deps/etcd"
+unpack etcd etcd-server || fail "install etcd 3.4 or newer, or set ETCD_BIN"
+"$unpacked" --version >&2 || fail "the unpacked etcd does not run on this machine"
 echo "$unpacked"

@@ -12,9 +12,14 @@ use serde_json::{Value, json};
 
 use crate::access::{Access, Denied, Role};
 use crate::driver::{DriverHandle, Snapshot, SweepView, WorkerState, WorkerView, state_name};
+use crate::metrics::{self, Exposition};
 
 /// The routes; `driver` is none until this coordinator leads. What probes and Prometheus ask is open to all.
-pub fn router(driver: tokio::sync::watch::Receiver<Option<DriverHandle>>, access: Access) -> Router {
+pub fn router(
+    driver: tokio::sync::watch::Receiver<Option<DriverHandle>>,
+    exposition: Exposition,
+    access: Access,
+) -> Router {
     Router::new()
         .route("/api/v1/sweeps", get(sweeps))
         .route("/api/v1/sweeps/{id}", get(sweep))
@@ -23,8 +28,8 @@ pub fn router(driver: tokio::sync::watch::Receiver<Option<DriverHandle>>, access
         .route_layer(middleware::from_fn_with_state(access, readers_only))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
         .with_state(driver)
+        .merge(Router::new().route("/metrics", get(exposed)).with_state(exposition))
 }
 
 async fn readers_only(State(access): State<Access>, request: Request, next: Next) -> Response {
@@ -105,50 +110,11 @@ fn worker_json(view: &WorkerView) -> Value {
     })
 }
 
-async fn metrics(driver: Driver) -> Response {
-    let text = match snapshot(&driver) {
-        Some(now) => metrics_text(&now),
-        None => "# TYPE evenkeel_leader gauge\nevenkeel_leader 0\n".to_owned(),
-    };
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
-}
-
-/// Prometheus' text format. Ids hold only letters, digits and dashes: nothing to escape.
-fn metrics_text(now: &Snapshot) -> String {
-    let mut text = String::from(
-        "# HELP evenkeel_leader Whether this coordinator leads.\n# TYPE evenkeel_leader gauge\nevenkeel_leader 1\n",
-    );
-    text.push_str("# HELP evenkeel_store_stalled Whether the store takes no results.\n# TYPE evenkeel_store_stalled gauge\n");
-    let _ = writeln!(text, "evenkeel_store_stalled {}", u8::from(now.stalled.is_some()));
-    text.push_str(
-        "# HELP evenkeel_sweep_trials Trials of a sweep by state.\n# TYPE evenkeel_sweep_trials gauge\n",
-    );
-    for sweep in &now.sweeps {
-        let counts = sweep.counts;
-        let waiting = sweep.total.saturating_sub(counts.total() + sweep.running);
-        for (state, count) in [
-            ("completed", counts.completed),
-            ("diverged", counts.diverged),
-            ("failed", counts.failed),
-            ("running", sweep.running),
-            ("waiting", waiting),
-        ] {
-            let _ =
-                writeln!(text, "evenkeel_sweep_trials{{sweep=\"{}\",state=\"{state}\"}} {count}", sweep.id);
-        }
+async fn exposed(State(exposition): State<Exposition>) -> Response {
+    match exposition.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-    text.push_str("# HELP evenkeel_workers Workers by state.\n# TYPE evenkeel_workers gauge\n");
-    for state in [
-        WorkerState::Ready,
-        WorkerState::Connecting,
-        WorkerState::Draining,
-        WorkerState::Quarantined,
-        WorkerState::Refused,
-    ] {
-        let count = now.workers.iter().filter(|worker| worker.state == state).count();
-        let _ = writeln!(text, "evenkeel_workers{{state=\"{}\"}} {count}", state.name());
-    }
-    text
 }
 
 async fn page(driver: Driver) -> Response {

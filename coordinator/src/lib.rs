@@ -29,6 +29,7 @@ pub mod http;
 pub mod leadership;
 pub mod limits;
 pub mod membership;
+pub mod metrics;
 pub mod report;
 pub mod rpc;
 pub mod seat;

@@ -20,6 +20,7 @@ use crate::housekeeping::compact_ended;
 use crate::leadership::Leadership;
 use crate::limits::{Limits, Throttle};
 use crate::membership::{Embedded, Etcd, Membership};
+use crate::metrics::Metrics;
 use crate::rpc::SweepRpc;
 use crate::seat::Seat;
 use crate::store::{Sequence, Store, StoreError};
@@ -73,6 +74,7 @@ pub struct Server {
     registry: Embedded,
     tls: Tls,
     compact_after: Option<Duration>,
+    metrics: Metrics,
     network: Network,
     leads: watch::Sender<Option<DriverHandle>>,
     serving: Vec<JoinHandle<()>>,
@@ -100,10 +102,12 @@ impl Server {
         let (leads, leading) = watch::channel(None);
         let election = config.etcd.map(EtcdLink::new);
         let mut serving = Vec::new();
+        let metrics = Metrics::default();
         if let Some(listener) = config.http {
             let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
+            let exposition = metrics.exposition(leading.clone());
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(leading, access);
+                let app = crate::http::router(leading, exposition, access);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
@@ -124,6 +128,7 @@ impl Server {
             registry,
             tls: config.tls,
             compact_after: config.compact_after,
+            metrics,
             network,
             leads,
             serving,
@@ -156,10 +161,12 @@ impl Server {
             network: self.network.clone(),
             store: self.store.clone(),
             sequence: sequence.clone(),
+            metrics: self.metrics.clone(),
             membership: member_inbox,
         };
         let (driver, running) = driver::start(parts, stop_driver.clone());
-        let term = Term { driver, leads: self.leads.clone(), leadership, running, stop_driver };
+        let metrics = self.metrics.clone();
+        let term = Term { driver, leads: self.leads.clone(), leadership, running, stop_driver, metrics };
         // Loading may take longer than a lease: who loses it meanwhile must not go on.
         let loaded = tokio::select! {
             biased;
@@ -182,6 +189,7 @@ impl Server {
             let stop = term.stop_driver.clone();
             tokio::spawn(async move { stop.run_until_cancelled(work).await });
         }
+        self.metrics.term_began();
         self.leads.send_replace(Some(term.driver.clone()));
         Ok(term)
     }
@@ -207,6 +215,7 @@ pub struct Term {
     leadership: Leadership,
     running: JoinHandle<DriverEnd>,
     stop_driver: CancellationToken,
+    metrics: Metrics,
 }
 
 impl Term {
@@ -218,6 +227,7 @@ impl Term {
                 // Not a moment longer than the lease: no drain, no last write.
                 self.running.abort();
                 self.stop_driver.cancel();
+                self.metrics.lease_lost();
                 TermEnd::LeadershipLost
             }
             end = &mut self.running => match end {

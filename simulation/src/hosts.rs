@@ -17,6 +17,7 @@ use evenkeel_proto::v1;
 use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
 use evenkeel_worker::executor::Executor;
 use evenkeel_worker::hub::{Hub, Input};
+use evenkeel_worker::metrics::Metrics;
 use evenkeel_worker::registration::{self, Registry};
 use object_store::memory::InMemory;
 use tokio::sync::mpsc;
@@ -212,13 +213,14 @@ impl World {
         let (to_hub, hub_inbox) = mpsc::channel(64);
         let (life_, oracle) = (life.clone(), self.oracle.clone());
         tokio::spawn(Wire { life: life_, odds: self.odds, draws, oracle }.relay(heard, to_hub.clone()));
-        let (hub, _status) = Hub::new(record.clone(), executors, GRACE);
+        let (hub, _status) = Hub::new(record.clone(), executors, GRACE, Metrics::default());
         let mut hub = tokio::spawn(hub.run(hub_inbox, report_inbox));
         let listener = Listener::bind(WORKER_PORT).await?;
         tokio::spawn(evenkeel_worker::rpc::serve(listener, Tls::default(), String::new(), inputs));
         let stop = CancellationToken::new();
         let registry = Registry::Etcd(EtcdLink::new(Self::etcd_config()));
-        let registration = tokio::spawn(registration::keep(registry, record, stop.clone()));
+        let registration =
+            tokio::spawn(registration::keep(registry, record, Metrics::default(), stop.clone()));
         let end = match told.run_until_cancelled(&mut hub).await {
             Some(end) => end,
             None => {

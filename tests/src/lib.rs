@@ -5,7 +5,9 @@
 //! | [`chaos`] | a cluster that is killed and frozen while it works |
 //! | [`fuzz`] | inputs of every kind, read from whatever bytes |
 //! | [`harm`] | bytes, broken in many ways |
+//! | [`http`] | one question, one answer |
 //! | [`process`] | programs under test, which die with the test |
+//! | [`prometheus`] | a real Prometheus |
 //! | [`results`] | output directories, compared row by row |
 //! | [`s3`] | a server that speaks S3 |
 //! | [`toy`] | a model folder and texts, small enough for tests |
@@ -13,7 +15,9 @@
 pub mod chaos;
 pub mod fuzz;
 pub mod harm;
+pub mod http;
 pub mod process;
+pub mod prometheus;
 pub mod results;
 pub mod s3;
 pub mod toy;

@@ -338,10 +338,13 @@ pub fn worker_command(name: &str, registry: [&str; 2], more: &[&str]) -> Command
     let mut command = Command::new(program("evenkeel-worker"));
     command
         .args(registry)
-        .args(["--cluster", "test", "--name", name, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--cluster", "test", "--name", name, "--listen", "127.0.0.1:0"])
         .args(["--device", "cpu"])
         .args(more)
         .env_remove("RUST_LOG");
+    if !more.contains(&"--http") {
+        command.args(["--http", "127.0.0.1:0"]);
+    }
     command
 }
 

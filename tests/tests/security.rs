@@ -1,12 +1,12 @@
 //! Tokens and certificates over the real programs: who is let in, who is not, and what is said to whom.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
+use evenkeel_tests::http;
 use evenkeel_tests::process::{Coordinator, Etcd, Process, free_port, printed, run, until, worker_with};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -97,17 +97,8 @@ impl Desk {
     }
 }
 
-/// The status line and the body of `GET path` over HTTP.
 fn get(address: &str, path: &str, token: Option<&str>) -> (String, String) {
-    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n");
-    let mut stream = std::net::TcpStream::connect(address).expect("connect");
-    stream.write_all(request.as_bytes()).expect("write");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("read");
-    let (status, rest) = answer.split_once("\r\n").expect("a status line");
-    (status.to_owned(), rest.to_owned())
+    http::get(address, path, token).expect("an answer")
 }
 
 #[test]

@@ -8,14 +8,15 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use crate::hub::HubStatus;
+use crate::metrics::{Exposition, MEDIA_TYPE};
 
 /// The routes.
-pub fn router(status: watch::Receiver<HubStatus>) -> Router {
+pub fn router(status: watch::Receiver<HubStatus>, exposition: Exposition) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
         .with_state(status)
+        .merge(Router::new().route("/metrics", get(metrics)).with_state(exposition))
 }
 
 async fn readyz(State(status): State<watch::Receiver<HubStatus>>) -> Response {
@@ -26,29 +27,9 @@ async fn readyz(State(status): State<watch::Receiver<HubStatus>>) -> Response {
     }
 }
 
-async fn metrics(State(status): State<watch::Receiver<HubStatus>>) -> Response {
-    let now = *status.borrow();
-    let mut text = String::new();
-    for (name, kind, help, value) in [
-        ("evenkeel_worker_packs_running", "gauge", "Packs that run.", now.running as u64),
-        ("evenkeel_worker_packs_waiting", "gauge", "Packs that wait.", now.waiting as u64),
-        ("evenkeel_worker_packs_finished_total", "counter", "Packs that were finished.", now.finished),
-        ("evenkeel_worker_packs_failed_total", "counter", "Packs that were given up.", now.failed),
-        ("evenkeel_worker_trials_total", "counter", "Trials that were delivered.", now.trials),
-        (
-            "evenkeel_worker_outbox_bytes",
-            "gauge",
-            "Results that wait for acknowledgement.",
-            now.outbox_bytes as u64,
-        ),
-        (
-            "evenkeel_worker_connected",
-            "gauge",
-            "Whether a coordinator is connected.",
-            u64::from(now.connected),
-        ),
-    ] {
-        text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+async fn metrics(State(exposition): State<Exposition>) -> Response {
+    match exposition.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -15,6 +15,7 @@ use tonic::Status;
 
 use crate::core::{Outbox, PackKey, Slots};
 use crate::executor::{Executor, PackWork, Report};
+use crate::metrics::Metrics;
 use crate::sweeps::Sweeps;
 
 /// Part of the grace period after which a worker that leaves hands back what it still runs; the rest is for checkpoints.
@@ -54,12 +55,6 @@ pub struct HubStatus {
     pub running: usize,
     /// Packs that wait.
     pub waiting: usize,
-    /// Packs that were finished.
-    pub finished: u64,
-    /// Packs that were given up.
-    pub failed: u64,
-    /// Trials that were delivered.
-    pub trials: u64,
     /// Results that wait for acknowledgement, in bytes.
     pub outbox_bytes: usize,
     /// Whether a coordinator is connected.
@@ -94,6 +89,7 @@ pub struct Hub {
     streams: u64,
     seen_epoch: u64,
     status: watch::Sender<HubStatus>,
+    metrics: Metrics,
     draining: Option<Instant>,
     hand_back: Option<Instant>,
     grace: Duration,
@@ -106,6 +102,7 @@ impl Hub {
         record: WorkerRecord,
         executors: Vec<Executor>,
         grace: Duration,
+        metrics: Metrics,
     ) -> (Self, watch::Receiver<HubStatus>) {
         let (status, watch) = watch::channel(HubStatus::default());
         let slots = Slots::new(executors.len());
@@ -119,6 +116,7 @@ impl Hub {
             streams: 0,
             seen_epoch: 0,
             status,
+            metrics,
             draining: None,
             hand_back: None,
             grace,
@@ -296,10 +294,7 @@ impl Hub {
             }
             Report::Finished { slot, key, busy, trials } => {
                 self.slots.finish(slot);
-                self.status.send_modify(|status| {
-                    status.finished += 1;
-                    status.trials += trials;
-                });
+                self.metrics.finished(busy, trials);
                 self.send(work_response::Message::Finished(v1::PackFinished {
                     epoch: key.epoch,
                     pack: key.pack,
@@ -309,7 +304,7 @@ impl Hub {
             }
             Report::Failed { slot, key, kind, message, poisoned } => {
                 self.slots.finish(slot);
-                self.status.send_modify(|status| status.failed += 1);
+                self.metrics.failed(kind);
                 if kind != FailureKind::Cancelled {
                     tracing::warn!(pack.id = key.pack, kind = %kind, %message, "pack failed");
                 }

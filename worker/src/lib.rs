@@ -26,6 +26,7 @@ pub mod executor;
 pub mod finetune;
 pub mod http;
 pub mod hub;
+pub mod metrics;
 pub mod models;
 pub mod registration;
 pub mod rpc;
@@ -53,6 +54,7 @@ use crate::config::{Args, LogFormatArg, advertised};
 use crate::device::Device;
 use crate::executor::Executor;
 use crate::hub::{Hub, HubEnd, Input};
+use crate::metrics::Metrics;
 
 /// Runs a worker until it is told to leave.
 pub fn run(args: Args) -> ExitCode {
@@ -122,12 +124,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .map(|slot| Executor::start(slot, device, record.id.clone(), artifacts.clone(), reports.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let (inputs, input_inbox) = mpsc::channel(64);
-    let (hub, status) = Hub::new(record.clone(), executors, args.grace());
+    let metrics = Metrics::default();
+    let (hub, status) = Hub::new(record.clone(), executors, args.grace(), metrics.clone());
     let mut hub = tokio::spawn(hub.run(input_inbox, report_inbox));
     tokio::spawn(rpc::serve(listener, tls.clone(), args.coordinator_name.clone(), inputs.clone()));
-    tokio::spawn(async move { axum::serve(http, http::router(status)).await });
+    let exposition = metrics.exposition(&record, status.clone());
+    tokio::spawn(async move { axum::serve(http, http::router(status, exposition)).await });
     let stop = CancellationToken::new();
-    let mut registration = tokio::spawn(registration::keep(registry, record, stop.clone()));
+    let mut registration = tokio::spawn(registration::keep(registry, record, metrics, stop.clone()));
     if args.exit_with_parent {
         leave_with_parent();
     }

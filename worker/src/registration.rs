@@ -13,6 +13,8 @@ use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
+use crate::metrics::Metrics;
+
 /// Between attempts while nobody answers.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,21 +47,27 @@ pub struct Refused(String);
 ///
 /// # Errors
 /// When the coordinator refuses this worker for good (another protocol version, no token of its).
-pub async fn keep(registry: Registry, record: WorkerRecord, stop: CancellationToken) -> Result<(), Refused> {
+pub async fn keep(
+    registry: Registry,
+    record: WorkerRecord,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), Refused> {
     match registry {
         Registry::Etcd(etcd) => {
-            in_etcd(&etcd, &record, &stop).await;
+            in_etcd(&etcd, &record, &metrics, &stop).await;
             Ok(())
         }
-        Registry::Coordinator(place) => at_coordinator(&place, &record, &stop).await,
+        Registry::Coordinator(place) => at_coordinator(&place, &record, &metrics, &stop).await,
     }
 }
 
-async fn in_etcd(etcd: &EtcdLink, record: &WorkerRecord, stop: &CancellationToken) {
+async fn in_etcd(etcd: &EtcdLink, record: &WorkerRecord, metrics: &Metrics, stop: &CancellationToken) {
     while !stop.is_cancelled() {
         match session(etcd, record).await {
             Ok(session) => {
                 tracing::info!(cluster = %etcd.config().cluster, "registered in etcd");
+                metrics.registered();
                 if stop.run_until_cancelled(session.lost()).await.is_none() {
                     session.close().await;
                     return;
@@ -88,6 +96,7 @@ type Client = MembershipServiceClient<InterceptedService<Channel, Bearer>>;
 async fn at_coordinator(
     place: &Place,
     record: &WorkerRecord,
+    metrics: &Metrics,
     stop: &CancellationToken,
 ) -> Result<(), Refused> {
     /// Attempts in vain between two lines about it; the first ones are those while a coordinator starts.
@@ -103,6 +112,7 @@ async fn at_coordinator(
             Some(Ok(lease)) => {
                 if !told {
                     tracing::info!(coordinator = url, "registered");
+                    metrics.registered();
                     told = true;
                 }
                 in_vain = 0;

@@ -5,8 +5,10 @@
 
 mod buffer;
 mod command;
+mod packs;
 mod snapshot;
 mod training;
+mod workers;
 
 pub use command::{Change, Command, CommandError, DriverHandle, state_name};
 pub use snapshot::{Snapshot, SweepView, WorkerState, WorkerView};
@@ -32,18 +34,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::buffer::Buffers;
+use self::packs::PacksOut;
 use self::snapshot::Rate;
 use self::training::Training;
-use crate::core::{
-    Action, Core, CoreConfig, Event, GoneReason, PackId, StatusCounts, SweepState, TrialSet, WorkerId,
-};
-use crate::dispatch::{LinkCommand, LinkEvent, LinkMessage, Links};
-use crate::membership::{MembershipEvent, WorkerRecord};
+use self::workers::WorkerEntry;
+use crate::core::{Action, Core, CoreConfig, Event, PackId, StatusCounts, SweepState, TrialSet, WorkerId};
+use crate::dispatch::{LinkCommand, LinkMessage, Links};
+use crate::membership::MembershipEvent;
+use crate::metrics::Metrics;
 use crate::store::{Segment, Sequence, StateRecord, Store, StoreError, StoredState, WriteEvent, Writer};
 use crate::submission::Sweep;
 
-/// Pack numbers from here on stand for packs of earlier coordinators.
-const FOREIGN_PACKS: u64 = 1 << 63;
 /// Trials that may wait for the store: some 100 bytes each in Arrow, so that memory stays far below 200 MB.
 const MAX_AWAITING: u64 = 100_000;
 /// How often users see news.
@@ -65,17 +66,6 @@ struct SweepEntry {
     training: Training,
 }
 
-/// A worker the driver knows.
-struct WorkerEntry {
-    record: WorkerRecord,
-    state: WorkerState,
-    reason: String,
-    generation: u64,
-    commands: Option<mpsc::Sender<LinkCommand>>,
-    failures: u32,
-    trials_done: u64,
-}
-
 /// Results that are being handled.
 struct Delivery {
     batches: Vec<RecordBatch>,
@@ -94,6 +84,8 @@ pub struct DriverParts {
     pub store: Store,
     /// Names of what is written.
     pub sequence: Arc<Sequence>,
+    /// Where what happens is counted.
+    pub metrics: Metrics,
     /// Who is alive.
     pub membership: mpsc::Receiver<MembershipEvent>,
 }
@@ -111,6 +103,8 @@ pub struct Driver {
     writer: Writer,
     buffers: Buffers,
     delivery: Option<Delivery>,
+    metrics: Metrics,
+    packs: PacksOut,
     foreign: BTreeMap<(u64, u64), PackId>,
     foreign_names: BTreeMap<PackId, (u64, u64)>,
     stalled: Option<String>,
@@ -152,6 +146,8 @@ pub fn start(
         writer,
         buffers: Buffers::default(),
         delivery: None,
+        packs: PacksOut::new(parts.metrics.clone()),
+        metrics: parts.metrics,
         foreign: BTreeMap::new(),
         foreign_names: BTreeMap::new(),
         stalled: None,
@@ -256,6 +252,7 @@ impl Driver {
                 let Some(entry) = self.sweeps.get(&sweep) else { return };
                 let sweep = entry.sweep.clone();
                 tracing::debug!(pack.id = pack.0, worker.id = %worker, trials = trials.len(), attempt, "pack dispatched");
+                self.packs.sent(pack, &worker, attempt);
                 self.order(&worker, LinkCommand::Assign { sweep, pack: pack.0, attempt, trials });
             }
             Action::Cancel { worker, pack } => self.order(&worker, LinkCommand::Cancel { pack: pack.0 }),
@@ -268,20 +265,11 @@ impl Driver {
                 self.record_failed(&sweep, trial, attempts, kind, message);
             }
             Action::QuarantineWorker { worker, until } => {
+                self.metrics.quarantined();
                 let pause = until.saturating_sub(self.started.elapsed());
                 tracing::warn!(worker.id = %worker, seconds = pause.as_secs_f64(), "worker fails often and gets no packs for a while");
             }
             Action::FinishSweep { sweep, state } => self.finish(&sweep, state),
-        }
-    }
-
-    fn order(&mut self, worker: &WorkerId, command: LinkCommand) {
-        let Some(commands) = self.workers.get(worker).and_then(|entry| entry.commands.as_ref()) else {
-            return;
-        };
-        if commands.try_send(command).is_err() {
-            // The link is gone or stuck; its own report follows, or its pings will fail.
-            tracing::debug!(worker.id = %worker, "order not taken by the link");
         }
     }
 
@@ -375,112 +363,6 @@ impl Driver {
         self.publish();
     }
 
-    fn on_membership(&mut self, event: MembershipEvent) {
-        self.links.on_membership(&event);
-        match event {
-            MembershipEvent::Up(record) => {
-                let id = WorkerId::from(record.id.as_str());
-                tracing::info!(worker.id = %id, address = %record.address, device = %record.device, "worker registered");
-                self.workers
-                    .entry(id)
-                    .and_modify(|entry| entry.record = record.clone())
-                    .or_insert_with(|| WorkerEntry::new(record));
-            }
-            MembershipEvent::Down(id) => {
-                if let Some(entry) = self.workers.remove(&id) {
-                    tracing::info!(worker.id = %id, "worker no longer registered");
-                    if entry.commands.is_some() {
-                        self.feed(Event::WorkerGone { worker: id, reason: entry.gone_reason() });
-                    }
-                }
-            }
-        }
-        self.publish();
-    }
-
-    fn on_link(&mut self, message: LinkMessage) {
-        let LinkMessage { worker, generation, event } = message;
-        let Some(entry) = self.workers.get_mut(&worker) else { return };
-        match event {
-            LinkEvent::Up { hello, commands } => {
-                entry.generation = generation;
-                entry.commands = Some(commands);
-                entry.state = WorkerState::Ready;
-                entry.reason.clear();
-                tracing::info!(worker.id = %worker, device = %hello.device, "worker ready");
-                let (slots, prior_speed) = (hello.slots.clamp(1, 1024), hello.prior_speed);
-                self.feed(Event::WorkerJoined { worker, slots, prior_speed });
-            }
-            LinkEvent::Refused { reason } => {
-                if entry.reason != reason {
-                    tracing::error!(worker.id = %worker, %reason, "worker refused");
-                }
-                entry.down(WorkerState::Refused, reason);
-                self.feed(Event::WorkerGone { worker, reason: GoneReason::Lost });
-            }
-            LinkEvent::Down { reason } => {
-                if entry.commands.is_some() {
-                    tracing::warn!(worker.id = %worker, %reason, "worker lost");
-                }
-                let gone = entry.gone_reason();
-                entry.down(WorkerState::Connecting, reason);
-                self.feed(Event::WorkerGone { worker, reason: gone });
-            }
-            _ if generation != entry.generation => {}
-            LinkEvent::Progress { pack, fraction, training } => {
-                if let Some((sweep, samples)) = training
-                    && let Some(entry) = self.sweeps.get_mut(&sweep)
-                {
-                    let total = entry.sweep.grid.len();
-                    samples.into_iter().filter(|s| s.trial < total).for_each(|s| entry.training.add(s));
-                }
-                if let Some(pack) = self.own(pack) {
-                    self.feed(Event::PackProgressed { worker, pack, fraction });
-                }
-            }
-            LinkEvent::Results { sweep, pack, batches, rows } => {
-                let pack = self.pack_id(pack);
-                let trials: TrialSet = rows.iter().map(|(trial, _)| *trial).collect();
-                self.delivery = Some(Delivery { batches, rows });
-                self.feed(Event::ResultsReceived { worker, sweep, pack, trials });
-                self.delivery = None;
-            }
-            LinkEvent::Finished { pack, seconds_busy } => {
-                if let Some(pack) = self.own(pack) {
-                    self.feed(Event::PackFinished { worker, pack, seconds_busy });
-                }
-            }
-            LinkEvent::Failed { pack, kind, message } => {
-                entry.failures +=
-                    u32::from(!matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
-                tracing::debug!(worker.id = %worker, kind = %kind, %message, "pack failed");
-                if let Some(pack) = self.own(pack) {
-                    self.feed(Event::PackFailed { worker, pack, kind, message });
-                }
-            }
-            LinkEvent::Draining => {
-                entry.state = WorkerState::Draining;
-                self.feed(Event::WorkerDraining { worker });
-            }
-        }
-    }
-
-    /// The pack of this coordinator that a worker speaks of, if it is one.
-    fn own(&self, (epoch, pack): (u64, u64)) -> Option<PackId> {
-        (epoch == self.epoch && pack < FOREIGN_PACKS).then_some(PackId(pack))
-    }
-
-    /// A number for any pack: those of earlier coordinators get one here, to be acknowledged by their own name.
-    fn pack_id(&mut self, name: (u64, u64)) -> PackId {
-        if let Some(own) = self.own(name) {
-            return own;
-        }
-        let next = PackId(FOREIGN_PACKS + self.foreign.len() as u64);
-        let id = *self.foreign.entry(name).or_insert(next);
-        self.foreign_names.insert(id, name);
-        id
-    }
-
     fn on_write(&mut self, event: WriteEvent) {
         match event {
             WriteEvent::Written { segment, took } => {
@@ -496,9 +378,12 @@ impl Driver {
                     entry.counts.failed += counts.failed;
                     entry.rate.add(counts.total());
                 }
+                self.metrics.segment_written(took.as_secs_f64());
+                self.metrics.durable(counts);
                 self.feed(Event::ResultsDurable { sweep, trials, counts });
             }
             WriteEvent::Stalled { reason } => {
+                self.metrics.segment_refused();
                 if self.stalled.is_none() {
                     tracing::error!(%reason, store = self.store.location(),
                         "the store takes no results: dispatch pauses, nothing is acknowledged, writing is tried again");
@@ -549,30 +434,6 @@ impl SweepEntry {
             counts: ended.then(|| self.counts.into()),
             retries_failed: false,
         }
-    }
-}
-
-impl WorkerEntry {
-    fn new(record: WorkerRecord) -> Self {
-        Self {
-            record,
-            state: WorkerState::Connecting,
-            reason: String::new(),
-            generation: 0,
-            commands: None,
-            failures: 0,
-            trials_done: 0,
-        }
-    }
-
-    fn gone_reason(&self) -> GoneReason {
-        if self.state == WorkerState::Draining { GoneReason::Drained } else { GoneReason::Lost }
-    }
-
-    fn down(&mut self, state: WorkerState, reason: String) {
-        self.commands = None;
-        self.state = state;
-        self.reason = reason;
     }
 }
 

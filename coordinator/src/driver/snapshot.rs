@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub sweeps: Vec<SweepView>,
     /// Workers, by id.
     pub workers: Vec<WorkerView>,
+    /// Trials that were delivered and are not durable.
+    pub awaiting: u64,
     /// Why nothing is written, when the store is away.
     pub stalled: Option<String>,
     /// Whether all sweeps of the store are loaded.
@@ -136,8 +138,15 @@ impl Driver {
     /// Shows users the state as it is now.
     pub(super) fn publish(&mut self) {
         let ready = self.workers.values().filter(|worker| worker.state == WorkerState::Ready).count();
-        let running: std::collections::HashMap<SweepId, u64> =
-            self.core.sweeps().map(|view| (view.id.clone(), view.running)).collect();
+        let mut awaiting = 0;
+        let running: std::collections::HashMap<SweepId, u64> = self
+            .core
+            .sweeps()
+            .map(|view| {
+                awaiting += view.awaiting;
+                (view.id, view.running)
+            })
+            .collect();
         let stalled = self.stalled.clone();
         let sweeps = self.sweeps.iter_mut().map(|(id, entry)| {
             let notice = match (&stalled, entry.state) {
@@ -189,6 +198,6 @@ impl Driver {
             }
         });
         let workers = workers.collect();
-        self.snapshots.send_replace(Arc::new(Snapshot { sweeps, workers, stalled, loaded: true }));
+        self.snapshots.send_replace(Arc::new(Snapshot { sweeps, workers, awaiting, stalled, loaded: true }));
     }
 }
