@@ -12,7 +12,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup data build quickstart test lint bench chaos soak upgrade fuzz clean
+.PHONY: help setup data build quickstart test lint bench observe chaos soak upgrade fuzz clean
 
 help: ## Say what there is to make (this text)
 	@echo 'Evenkeel: sweeps that measure how stable fine-tuning is, on one machine or on many.'
@@ -71,6 +71,10 @@ bench: build ## Measure: trials a second, scheduling, time to recover
 	@echo '==> benchmarks'
 	@etcd=$$(scripts/etcd.sh); \
 	  ETCD_BIN=$$etcd $(BIN)/bench
+
+WATCHED ?= examples/synthetic-500.yaml
+observe: build ## Run a small cluster with a Prometheus beside it, while a sweep runs (WATCHED=spec); Ctrl-C ends it
+	@scripts/observe.sh $(WATCHED)
 
 ROUNDS ?= 3
 SEED ?= 1
