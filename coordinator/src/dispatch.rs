@@ -13,6 +13,7 @@ use evenkeel_common::inputs::FileRecord;
 use evenkeel_common::results::{self, Status};
 use evenkeel_common::runtime::net::Network;
 use evenkeel_common::runtime::tls::{DialError, Tls};
+use evenkeel_common::runtime::trace::TraceContext;
 use evenkeel_proto::v1::{self, work_request, work_response};
 use evenkeel_proto::{CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use tokio::sync::mpsc;
@@ -47,6 +48,10 @@ pub enum LinkCommand {
         attempt: u32,
         /// The trials.
         trials: TrialSet,
+        /// The span of this dispatch, where somebody traces.
+        trace: Option<TraceContext>,
+        /// How long it should take.
+        expected_seconds: f64,
     },
     /// Stop a pack.
     Cancel {
@@ -62,6 +67,11 @@ pub enum LinkCommand {
     },
     /// Take no more packs and leave.
     Drain,
+    /// Write other log lines.
+    LogFilter {
+        /// As in `RUST_LOG`.
+        filter: String,
+    },
 }
 
 /// What a link reports.
@@ -100,6 +110,8 @@ pub enum LinkEvent {
         pack: (u64, u64),
         /// How long it occupied its slot.
         seconds_busy: f64,
+        /// Whether the worker showed its part of the trace.
+        traced: bool,
     },
     /// A pack was given up.
     Failed {
@@ -341,7 +353,7 @@ impl Link {
             requests.send(request(message)).await.map_err(|_| End::Broken("the stream is closed".to_owned()))
         };
         match command {
-            LinkCommand::Assign { sweep, pack, attempt, trials } => {
+            LinkCommand::Assign { sweep, pack, attempt, trials, trace, expected_seconds } => {
                 if opened.insert(sweep.id.clone()) {
                     send(work_request::Message::SweepOpened(opening(&sweep))).await?;
                     for (name, bytes) in &sweep.files {
@@ -359,6 +371,8 @@ impl Link {
                     trials: trials
                         .map(|r| v1::TrialRange { first: r.start, count: r.end - r.start })
                         .collect(),
+                    traceparent: trace.map(|trace| trace.to_string()).unwrap_or_default(),
+                    expected_seconds,
                 }))
                 .await
             }
@@ -369,6 +383,9 @@ impl Link {
                 send(work_request::Message::Acknowledgement(v1::Acknowledgement { epoch, pack })).await
             }
             LinkCommand::Drain => send(work_request::Message::Drain(v1::Drain {})).await,
+            LinkCommand::LogFilter { filter } => {
+                send(work_request::Message::LogFilter(v1::LogFilter { filter })).await
+            }
         }
     }
 
@@ -396,9 +413,11 @@ impl Link {
                 }
                 LinkEvent::Results { sweep, pack: (r.epoch, r.pack), batches, rows }
             }
-            work_response::Message::Finished(f) => {
-                LinkEvent::Finished { pack: (f.epoch, f.pack), seconds_busy: f.seconds_busy.max(0.0) }
-            }
+            work_response::Message::Finished(f) => LinkEvent::Finished {
+                pack: (f.epoch, f.pack),
+                seconds_busy: f.seconds_busy.max(0.0),
+                traced: f.traced,
+            },
             work_response::Message::Failed(f) => LinkEvent::Failed {
                 pack: (f.epoch, f.pack),
                 // A kind of a newer worker: trying again is what fits most.

@@ -18,6 +18,7 @@
 
 pub mod access;
 pub mod cli;
+pub mod calls;
 pub mod collect;
 pub mod compare;
 pub mod core;

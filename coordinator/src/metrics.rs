@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use evenkeel_common::failure::FailureKind;
 use evenkeel_common::results::Status;
+use evenkeel_common::runtime::trace::TraceContext;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
@@ -47,10 +49,11 @@ pub struct Metrics {
     failures: Family<Label, Counter>,
     retries: Counter,
     quarantines: Counter,
-    pack: Seconds,
+    pack: Traced,
     wait: Seconds,
     segment: Seconds,
     segment_failures: Counter,
+    calls: CallSeconds,
     terms: Counter,
     lease_losses: Counter,
 }
@@ -62,6 +65,26 @@ struct Seconds(Histogram);
 impl Default for Seconds {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(0.001, 2.0, 22)))
+    }
+}
+
+/// One for each method and status.
+#[derive(Clone, Debug)]
+struct CallSeconds(Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>);
+
+impl Default for CallSeconds {
+    fn default() -> Self {
+        Self(Family::new_with_constructor(|| Seconds::default().0))
+    }
+}
+
+/// The same, with a trace as an example in each bucket.
+#[derive(Clone, Debug)]
+struct Traced(HistogramWithExemplars<Vec<(&'static str, String)>>);
+
+impl Default for Traced {
+    fn default() -> Self {
+        Self(HistogramWithExemplars::new(exponential_buckets(0.001, 2.0, 22)))
     }
 }
 
@@ -85,7 +108,9 @@ impl Metrics {
     }
 
     /// A pack is off the books, so many seconds after it went out.
-    pub fn pack_ended(&self, end: PackEnd, seconds: f64) {
+    ///
+    /// Where its trace is shown, it is an example of its kind.
+    pub fn pack_ended(&self, end: PackEnd, seconds: f64, trace: Option<TraceContext>) {
         let name = match end {
             PackEnd::Finished => "finished",
             PackEnd::Failed => "failed",
@@ -93,7 +118,8 @@ impl Metrics {
         };
         self.packs.get_or_create(&[("outcome", name)]).inc();
         if end == PackEnd::Finished {
-            self.pack.0.observe(seconds);
+            let labels = |trace: TraceContext| vec![("trace_id", trace.trace_id()), ("span_id", trace.span_id())];
+            self.pack.0.observe(seconds, trace.map(labels), None);
         }
     }
 
@@ -120,6 +146,12 @@ impl Metrics {
     /// The store did not take a segment.
     pub fn segment_refused(&self) {
         self.segment_failures.inc();
+    }
+
+    /// A call was answered, so many seconds after it came.
+    pub fn called(&self, method: &str, code: &str, seconds: f64) {
+        let labels = [("rpc_method", method.to_owned()), ("rpc_response_status_code", code.to_owned())];
+        self.calls.0.get_or_create(&labels).observe(seconds);
     }
 
     /// This coordinator begins to lead.
@@ -175,6 +207,12 @@ impl Metrics {
             "Attempts to write results that the store refused",
             self.segment_failures.clone(),
         );
+        r.register_with_unit(
+            "rpc_server_call_duration",
+            "Calls of clients and workers until they were answered, by method and status",
+            Unit::Seconds,
+            self.calls.0.clone(),
+        );
         r.register("leader_terms", "Times this process began to lead", self.terms.clone());
         r.register("lease_losses", "Times it stopped because its lease was lost", self.lease_losses.clone());
         registry.register_collector(Box::new(Now(driver)));
@@ -187,6 +225,12 @@ impl Metrics {
 pub struct Exposition(Arc<Registry>);
 
 impl Exposition {
+    /// The metrics themselves.
+    #[must_use]
+    pub fn registry(&self) -> Arc<Registry> {
+        self.0.clone()
+    }
+
     /// In the text format of OpenMetrics.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use bytes::{Bytes, BytesMut};
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::{ContentHash, SweepId};
-use evenkeel_common::runtime::blocking;
+use evenkeel_common::runtime::{blocking, check_log_filter, set_log_filter};
 use evenkeel_common::spec::Spec;
 use evenkeel_proto::v1;
 use futures::{Stream, StreamExt as _};
@@ -124,6 +124,8 @@ fn status(view: &SweepView, workers: usize) -> v1::SweepStatus {
         priority: view.priority,
         trials_per_second: view.trials_per_second,
         training: view.training.iter().map(|training| training.last).collect(),
+        trace_id: view.trace.as_ref().map(|trace| trace.id.clone()).unwrap_or_default(),
+        trace_url: view.trace.as_ref().and_then(|trace| trace.url.clone()).unwrap_or_default(),
     }
 }
 
@@ -307,6 +309,25 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         let worker = WorkerId::from(request.into_inner().worker_id);
         self.seat.leading().await?.drain_worker(worker).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        self.access.check_call(&request, Role::Admin)?;
+        let v1::SetLogFilterRequest { filter, worker_ids, all_workers } = request.into_inner();
+        check_log_filter(&filter).map_err(Status::invalid_argument)?;
+        let mut told = 0;
+        if all_workers || !worker_ids.is_empty() {
+            let named = worker_ids.into_iter().map(WorkerId::from).filter(|_| !all_workers).collect();
+            let driver = self.seat.leading().await?;
+            told = driver.set_log_filter(filter.clone(), named).await.map_err(|error| to_status(&error))?;
+        } else {
+            set_log_filter(&filter).map_err(Status::invalid_argument)?;
+        }
+        tracing::info!(filter, workers = told, "log filter changed");
+        Ok(Response::new(v1::SetLogFilterResponse { workers: u32::try_from(told).unwrap_or(u32::MAX) }))
     }
 }
 

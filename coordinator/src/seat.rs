@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use evenkeel_common::id::SweepId;
 use evenkeel_common::runtime::etcd::EtcdLink;
+use evenkeel_common::runtime::trace::TraceContext;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use crate::driver::{DriverHandle, SweepView};
+use crate::driver::{DriverHandle, SweepView, TraceView};
 use crate::store::{Store, StoreError};
 use crate::submission::Sweep;
 
@@ -143,5 +144,9 @@ async fn stored_view(store: &Store, id: &SweepId) -> Result<SweepView, StoreErro
             "from a coordinator that stands by: what is durable, without what is running".to_owned(),
         ),
         training: Vec::new(),
+        trace: loaded.record.traceparent.as_deref().and_then(TraceContext::parse).map(|context| TraceView {
+            id: context.trace_id(),
+            url: None,
+        }),
     })
 }

@@ -8,6 +8,7 @@ use evenkeel_common::runtime::etcd::{EtcdConfig, EtcdLink};
 use evenkeel_common::runtime::net::{Listen, Network};
 use evenkeel_common::runtime::tls::{Tls, incoming};
 use evenkeel_proto::{DESCRIPTORS, MAX_MESSAGE_BYTES, v1};
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -15,12 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::access::{Access, Role};
-use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
+use crate::calls::Calls;
+use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts, TraceConfig};
 use crate::housekeeping::compact_ended;
 use crate::leadership::Leadership;
 use crate::limits::{Limits, Throttle};
 use crate::membership::{Embedded, Etcd, Membership};
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics};
 use crate::rpc::SweepRpc;
 use crate::seat::Seat;
 use crate::store::{Sequence, Store, StoreError};
@@ -45,6 +47,8 @@ pub struct ServerConfig<L = TcpListener> {
     pub tls: Tls,
     /// How long after its end a sweep is compacted, if at all.
     pub compact_after: Option<Duration>,
+    /// What is traced, where an exporter was started.
+    pub traces: TraceConfig,
 }
 
 /// Why a coordinator did not start.
@@ -74,7 +78,9 @@ pub struct Server {
     registry: Embedded,
     tls: Tls,
     compact_after: Option<Duration>,
+    traces: TraceConfig,
     metrics: Metrics,
+    exposition: Exposition,
     network: Network,
     leads: watch::Sender<Option<DriverHandle>>,
     serving: Vec<JoinHandle<()>>,
@@ -103,9 +109,10 @@ impl Server {
         let election = config.etcd.map(EtcdLink::new);
         let mut serving = Vec::new();
         let metrics = Metrics::default();
+        let exposition = metrics.exposition(leading.clone());
         if let Some(listener) = config.http {
             let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
-            let exposition = metrics.exposition(leading.clone());
+            let exposition = exposition.clone();
             serving.push(tokio::spawn(async move {
                 let app = crate::http::router(leading, exposition, access);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
@@ -118,7 +125,13 @@ impl Server {
         let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let (grpc, network) = (config.grpc.address()?, config.grpc.network());
         let served_registry = election.is_none().then(|| registry.clone());
-        let served = Served { seat, registry: served_registry, access: config.access, limits: config.limits };
+        let served = Served {
+            seat,
+            registry: served_registry,
+            access: config.access,
+            limits: config.limits,
+            calls: Calls::new(metrics.clone()),
+        };
         serving.push(serve_grpc(config.grpc, served, config.tls.clone(), stop_serving.clone()).await);
         Ok(Self {
             grpc,
@@ -128,12 +141,20 @@ impl Server {
             registry,
             tls: config.tls,
             compact_after: config.compact_after,
+            traces: config.traces,
             metrics,
+            exposition,
             network,
             leads,
             serving,
             stop_serving,
         })
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub fn exposition(&self) -> Arc<Registry> {
+        self.exposition.registry()
     }
 
     /// Waits for leadership, loads what the store has, and leads.
@@ -162,6 +183,7 @@ impl Server {
             store: self.store.clone(),
             sequence: sequence.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             membership: member_inbox,
         };
         let (driver, running) = driver::start(parts, stop_driver.clone());
@@ -258,6 +280,7 @@ struct Served {
     registry: Option<Embedded>,
     access: Access,
     limits: Limits,
+    calls: Calls,
 }
 
 /// Calls at once of one connection; watching is one.
@@ -265,7 +288,7 @@ const MAX_STREAMS: u32 = 1024;
 
 async fn serve_grpc<L: Listen>(
     listener: L,
-    Served { seat, registry, access, limits }: Served,
+    Served { seat, registry, access, limits, calls }: Served,
     tls: Tls,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
@@ -289,6 +312,7 @@ async fn serve_grpc<L: Listen>(
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(MAX_STREAMS)
+        .layer(calls)
         .add_service(health)
         .add_service(sweeps)
         .add_optional_service(registry);

@@ -134,6 +134,7 @@ impl World {
             access: Access::open(),
             limits: Limits::NONE,
             tls: Tls::default(),
+            traces: Default::default(),
             compact_after: Some(Duration::from_secs(3)),
         };
         let end = match Server::open(config).await {

@@ -1,5 +1,5 @@
 //! What both programs need of the world: etcd, the object store, the record a worker registers, secrets,
-//! encryption, logging.
+//! encryption, and what they tell of themselves: log lines, traces, metrics.
 //!
 //! Apart from the pure core, behind the feature `runtime`.
 
@@ -10,9 +10,11 @@ pub mod net;
 pub mod objects;
 mod record;
 pub mod secret;
+pub mod telemetry;
 pub mod tls;
+pub mod trace;
 
-pub use logging::{LogFormat, init_logging};
+pub use logging::{LogFormat, check_log_filter, set_log_filter};
 pub use record::WorkerRecord;
 
 /// The name that the certificate of a coordinator is for, beside those it is reached at: workers take orders from no other.

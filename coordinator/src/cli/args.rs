@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_common::id::SweepId;
+use evenkeel_common::runtime::LogFormat;
 use evenkeel_common::runtime::flags::EtcdArgs;
 use evenkeel_common::runtime::tls::TlsFiles;
+
+use crate::driver::TraceConfig;
 
 const ABOUT: &str =
     "Measures how stable fine-tuning is: sweeps of datasets, strategies and seeds, on one machine or many";
@@ -66,6 +69,10 @@ pub(super) enum Command {
     Compare(CompareArgs),
     /// Show workers, or let one leave
     Workers(WorkersArgs),
+    /// Say where the trace of a sweep is: its id, or the address of a page that shows it
+    Trace(TraceArgs),
+    /// Change which lines a running coordinator, or workers, write into their logs
+    LogLevel(LogLevelArgs),
     /// Make certificates for encrypted connections: an authority, and one for each kind of program
     Certs(CertsArgs),
     /// Look whether everything in a store is what was written there, and mend what can be mended
@@ -109,13 +116,6 @@ pub(super) struct PlanArgs {
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormatArg {
-    #[default]
-    Text,
-    Json,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct CoordinatorArgs {
     #[command(flatten)]
@@ -149,9 +149,54 @@ pub(super) struct CoordinatorArgs {
     /// Most requests a second of one client, by its token or else by its address; twice as many at once
     #[arg(long, env = "EVENKEEL_MAX_REQUESTS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,
-    /// How log lines look
+    /// Page that shows a trace, with {trace_id} in the place of its id: http://jaeger:16686/trace/{trace_id}
+    #[arg(long, env = "EVENKEEL_TRACE_URL", value_name = "URL", value_parser = trace_url)]
+    pub trace_url: Option<String>,
+    /// Most ordinary packs traced in a minute, where OTEL_… variables name a receiver; those that fail, run again or are slow
+    /// always are
+    #[arg(long, env = "EVENKEEL_TRACE_PACKS", default_value_t = 60, value_name = "N")]
+    pub trace_packs: u32,
+    /// How log lines look: text on a terminal and JSON elsewhere, unless said
     #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormatArg,
+    pub log_format: LogFormat,
+}
+
+fn trace_url(text: &str) -> Result<String, String> {
+    let place = TraceConfig::PLACE;
+    if !text.contains(place) {
+        return Err(format!("it has to hold {place}, as in http://jaeger:16686/trace/{place}"));
+    }
+    url::Url::parse(&text.replace(place, "0")).map_err(|error| format!("it is no address: {error}"))?;
+    Ok(text.to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TraceArgs {
+    /// Id of the sweep
+    #[arg(value_parser = sweep_id)]
+    pub id: SweepId,
+    /// Open the page in a browser
+    #[arg(long)]
+    pub open: bool,
+    /// Page that shows a trace, where the coordinator was not told: http://jaeger:16686/trace/{trace_id}
+    #[arg(long, env = "EVENKEEL_TRACE_URL", value_name = "URL", value_parser = trace_url)]
+    pub trace_url: Option<String>,
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogLevelArgs {
+    /// What to write from now on: `debug`, or `info,evenkeel_worker=debug` as in RUST_LOG; it lasts until the program starts anew
+    pub filter: String,
+    /// Of this worker instead of the coordinator that leads; may be given several times
+    #[arg(long, value_name = "ID", conflicts_with = "workers")]
+    pub worker: Vec<String>,
+    /// Of all workers
+    #[arg(long)]
+    pub workers: bool,
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 #[derive(Debug, Args)]

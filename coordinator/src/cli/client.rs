@@ -38,7 +38,7 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
         .chain(files.into_iter().map(move |chunk| wrap(v1::submit_request::Message::Data(chunk))))
         .collect();
     let submitted = coordinator
-        .ask(|mut client| {
+        .ask("Submit", |mut client| {
             let messages = messages.clone();
             async move { client.submit(futures::stream::iter(messages)).await }
         })
@@ -63,7 +63,7 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
 
 pub async fn list(args: ClientArgs) -> Result<Exit, Failure> {
     let list = |mut client: Client| async move { client.list_sweeps(v1::ListSweepsRequest {}).await };
-    let sweeps = Connection::open(&args).await?.ask(list).await?.sweeps;
+    let sweeps = Connection::open(&args).await?.ask("ListSweeps", list).await?.sweeps;
     if args.json {
         println!("{:#}", json!({ "sweeps": sweeps.iter().map(status_json).collect::<Vec<_>>() }));
         return Ok(Exit::Fine);
@@ -87,7 +87,7 @@ pub async fn status(args: SweepArgs) -> Result<Exit, Failure> {
     let request = v1::GetSweepRequest { sweep_id: args.id.to_string() };
     let status = Connection::open(&args.client)
         .await?
-        .ask(|mut client| {
+        .ask("GetSweep", |mut client| {
             let request = request.clone();
             async move { client.get_sweep(request).await }
         })
@@ -105,7 +105,7 @@ pub async fn change(args: SweepArgs, change: v1::SweepChange) -> Result<Exit, Fa
     let request = v1::ChangeSweepRequest { sweep_id: args.id.to_string(), change: change.into() };
     let status = Connection::open(&args.client)
         .await?
-        .ask(|mut client| {
+        .ask("ChangeSweep", |mut client| {
             let request = request.clone();
             async move { client.change_sweep(request).await }
         })
@@ -153,7 +153,7 @@ pub(super) async fn fetch(
 ) -> Result<Vec<String>, Failure> {
     let mut stream = Connection::open(args)
         .await?
-        .ask(|mut client| {
+        .ask("ExportSweep", |mut client| {
             let request = request.clone();
             async move { client.export_sweep(request).await }
         })
@@ -198,12 +198,12 @@ pub async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
             let request = request.clone();
             async move { client.drain_worker(request).await }
         };
-        coordinator.ask(drain).await?;
+        coordinator.ask("DrainWorker", drain).await?;
         println!("{id} finishes what it runs and leaves");
         return Ok(Exit::Fine);
     }
     let list = |mut client: Client| async move { client.list_workers(v1::ListWorkersRequest {}).await };
-    let workers = coordinator.ask(list).await?.workers;
+    let workers = coordinator.ask("ListWorkers", list).await?.workers;
     if args.client.json {
         let workers: Vec<Value> = workers
             .iter()
@@ -244,7 +244,7 @@ async fn follow(coordinator: &mut Connection, id: String, json: bool) -> Result<
     let mut signals = super::coordinator::Signals::new()?;
     let request = v1::WatchSweepRequest { sweep_id: id };
     let last = loop {
-        let watching = coordinator.ask(|mut client| {
+        let watching = coordinator.ask("WatchSweep", |mut client| {
             let request = request.clone();
             async move { client.watch_sweep(request).await }
         });
@@ -326,6 +326,8 @@ fn status_json(status: &v1::SweepStatus) -> Value {
         "completed": status.completed, "diverged": status.diverged, "failed": status.failed,
         "running": status.running, "submitted_ms": status.submitted_ms, "seconds": status.seconds,
         "priority": status.priority, "trials_per_second": status.trials_per_second, "workers": status.workers,
+        "trace_id": (!status.trace_id.is_empty()).then_some(&status.trace_id),
+        "trace_url": (!status.trace_url.is_empty()).then_some(&status.trace_url),
         "notice": (!status.notice.is_empty()).then_some(&status.notice),
         "training": status.training.iter().map(|s| json!({
             "trial": s.trial, "step": s.step, "steps": s.steps, "train_loss": s.train_loss, "score": s.score,

@@ -5,21 +5,39 @@ use std::time::Duration;
 
 use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_common::runtime::tls::{DialError, Tls, chain};
+use evenkeel_common::runtime::trace::{self, Span, SpanKind, TRACEPARENT, TraceContext};
 use evenkeel_proto::MAX_MESSAGE_BYTES;
 use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
 use tokio::time::Instant;
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::args::ClientArgs;
 use super::exit::Failure;
+use crate::calls;
 use crate::dispatch::connect;
 use crate::limits::retry_after;
 use crate::seat::{LEADER, NOBODY};
 
 /// A client of one coordinator.
-pub(super) type Client = SweepServiceClient<InterceptedService<Channel, Bearer>>;
+pub(super) type Client = SweepServiceClient<InterceptedService<Channel, Shown>>;
+
+/// What every call carries: the token, and the trace it belongs to.
+#[derive(Clone, Debug)]
+pub(super) struct Shown(Bearer);
+
+impl Interceptor for Shown {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let mut request = self.0.call(request)?;
+        let value = TraceContext::current().and_then(|context| context.to_string().parse().ok());
+        if let Some(value) = value {
+            request.metadata_mut().insert(TRACEPARENT, value);
+        }
+        Ok(request)
+    }
+}
 
 /// How long an election may take: a lease runs out, and the store is loaded.
 const ELECTION: Duration = Duration::from_secs(30);
@@ -61,13 +79,19 @@ impl Connection {
 
     /// Asks the leader: a coordinator that stands by names it, and one that is gone is looked for at the other endpoints. What
     /// is asked may be asked twice.
-    pub async fn ask<T, F>(&mut self, call: impl Fn(Client) -> F) -> Result<T, Failure>
+    ///
+    /// `method` is the call's name, for the trace.
+    pub async fn ask<T, F>(
+        &mut self,
+        method: &'static str,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let give_up = Instant::now() + ELECTION;
         loop {
-            let status = match call(self.client.clone()).await {
+            let status = match traced(method, call(self.client.clone())).await {
                 Ok(response) => {
                     self.heard = true;
                     return Ok(response.into_inner());
@@ -124,6 +148,26 @@ impl Connection {
     }
 }
 
+/// A call, shown as a part of the trace of the command.
+async fn traced<T>(
+    method: &'static str,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Status> {
+    let Some(parent) = TraceContext::current().filter(|_| trace::is_on()) else { return call.await };
+    let name = format!("evenkeel.v1.SweepService/{method}");
+    let context = parent.child();
+    let span = Span::begin(name.clone(), SpanKind::Client, context, Some(parent));
+    let answer = context.within(call).await;
+    let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    let mut span = span
+        .with("rpc.system.name", "grpc")
+        .with("rpc.method", name)
+        .with("rpc.response.status_code", calls::name(code));
+    span.error = answer.as_ref().err().map(|status| status.message().to_owned());
+    span.finish();
+    answer
+}
+
 /// Whether a call failed because nobody is at the other end any more.
 pub(super) fn is_gone(status: &Status) -> bool {
     let transport = std::error::Error::source(status).is_some();
@@ -159,7 +203,7 @@ fn unheard(endpoint: &str, status: &Status) -> Failure {
 
 async fn reach(endpoint: &str, keys: &Keys) -> Result<Client, DialError> {
     let channel = connect(endpoint, &keys.tls).await?;
-    Ok(SweepServiceClient::with_interceptor(channel, keys.bearer.clone())
+    Ok(SweepServiceClient::with_interceptor(channel, Shown(keys.bearer.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use evenkeel_common::runtime::telemetry::{Service, Telemetry};
 use evenkeel_common::runtime::tls::Tls;
-use evenkeel_common::runtime::{LogFormat, init_logging};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::args::{CoordinatorArgs, LogFormatArg};
+use super::args::CoordinatorArgs;
 use super::exit::{Exit, Failure};
 use crate::access::Access;
+use crate::driver::TraceConfig;
 use crate::limits::Limits;
 use crate::server::{Server, ServerConfig, StartError, TermEnd};
 use crate::store::Store;
@@ -33,8 +34,11 @@ impl Signals {
 }
 
 pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
-    let format = if args.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
-    init_logging("info", format);
+    let host = hostname::get().ok().and_then(|name| name.into_string().ok());
+    let host = host.unwrap_or_else(|| "localhost".into());
+    let service =
+        Service { name: "evenkeel-coordinator", instance: format!("{host}:{}", std::process::id()) };
+    let mut telemetry = Telemetry::start(&service, "info", args.log_format).map_err(Failure::usage)?;
     let mut signals = Signals::new()?;
     let bind = async |address| {
         TcpListener::bind(address)
@@ -45,9 +49,6 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
     let port = grpc.local_addr().map_err(Failure::unavailable)?.port();
     let http_address = http.local_addr().map_err(Failure::unavailable)?;
     tracing::info!(grpc.port = port, http = %http_address, "coordinator starting");
-    let host = || {
-        hostname::get().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "localhost".into())
-    };
     let access = match &args.tokens {
         Some(file) => Access::from_file(file).map_err(Failure::usage)?,
         None => Access::open(),
@@ -68,16 +69,19 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         grpc,
         http: Some(http),
         etcd,
-        advertise: args.advertise.unwrap_or_else(|| format!("{}://{}:{port}", tls.scheme(), host())),
+        advertise: args.advertise.unwrap_or_else(|| format!("{}://{host}:{port}", tls.scheme())),
         access,
         limits,
         tls,
         compact_after: (args.compact_after > Duration::ZERO).then_some(args.compact_after),
+        traces: TraceConfig { packs_per_minute: args.trace_packs, url: args.trace_url },
     };
     let server = Server::open(config).await?;
+    telemetry.push_metrics(server.exposition()).map_err(Failure::usage)?;
     tracing::info!(grpc = %server.grpc, "coordinator serving");
     let ended = terms(&server, elected, &mut signals).await;
     server.close().await;
+    telemetry.shutdown().await;
     ended?;
     tracing::info!("coordinator stopped");
     Ok(Exit::Fine)

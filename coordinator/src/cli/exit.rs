@@ -58,6 +58,12 @@ impl Failure {
     }
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<SubmissionError> for Failure {
     fn from(error: SubmissionError) -> Self {
         Self::usage(error)

@@ -17,7 +17,7 @@ use super::progress::{Display, Progress, TrainingLine};
 use super::workers::LocalWorkers;
 use crate::access::Access;
 use crate::collect::collect;
-use crate::driver::{Snapshot, SweepView, WorkerState};
+use crate::driver::{Snapshot, TraceConfig, SweepView, WorkerState};
 use crate::export::{Format, RunInfo, Summary};
 use crate::limits::Limits;
 use crate::server::{Server, ServerConfig, Term};
@@ -25,8 +25,6 @@ use crate::store::{Store, StoredState};
 use crate::submission::Sweep;
 
 pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
-    let level = if std::env::var_os("RUST_LOG").is_some() { "info" } else { "error" };
-    evenkeel_common::runtime::init_logging(level, Default::default());
     let sweep = Sweep::from_file(&args.spec)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("out").join(&sweep.grid.spec().name));
     let directory = OutputDirectory::take(&out, &sweep).await?;
@@ -44,6 +42,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         limits: Limits::NONE,
         tls: Tls::default(),
         compact_after: None,
+        traces: TraceConfig::default(),
     };
     let server = Server::open(config).await?;
     let mut term = server.lead().await?;

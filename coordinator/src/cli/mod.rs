@@ -11,11 +11,16 @@ mod local;
 mod plan;
 mod progress;
 mod upkeep;
+mod watching;
 mod workers;
 
 pub use args::Cli;
 
 use std::process::ExitCode;
+
+use evenkeel_common::runtime::LogFormat;
+use evenkeel_common::runtime::telemetry::{Service, Telemetry};
+use evenkeel_common::runtime::trace::{self, Span, SpanKind, TraceContext};
 
 use self::args::Command;
 use self::exit::{Exit, Failure};
@@ -39,7 +44,42 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    match cli.command {
+    let name = match &cli.command {
+        // It has a name and a life of its own.
+        Command::Coordinator(_) => return carry_out(cli.command).await,
+        Command::Run(_) => "evenkeel run",
+        Command::Submit(_) => "evenkeel submit",
+        Command::Watch(_) => "evenkeel watch",
+        Command::Cancel(_) | Command::Pause(_) | Command::Resume(_) | Command::Retry(_) => "evenkeel change",
+        Command::Results(_) | Command::Report(_) => "evenkeel results",
+        _ => "evenkeel",
+    };
+    let service = Service { name: "evenkeel", instance: std::process::id().to_string() };
+    let level = if std::env::var_os("RUST_LOG").is_some() { "info" } else { "error" };
+    let telemetry = Telemetry::start(&service, level, LogFormat::Text).map_err(Failure::usage)?;
+    // Whoever calls this program may trace it: the variable is the environment's form of the header.
+    let caller = std::env::var("TRACEPARENT").ok().and_then(|text| TraceContext::parse(&text));
+    let outcome = if trace::is_on() {
+        let context = caller.map_or_else(TraceContext::root, TraceContext::child);
+        let mut span = Span::begin(name, SpanKind::Internal, context, caller);
+        let outcome = context.within(carry_out(cli.command)).await;
+        span.error = outcome.as_ref().err().map(ToString::to_string);
+        if context.is_sampled() {
+            span.finish();
+        }
+        outcome
+    } else {
+        match caller {
+            Some(caller) => caller.within(carry_out(cli.command)).await,
+            None => carry_out(cli.command).await,
+        }
+    };
+    telemetry.shutdown().await;
+    outcome
+}
+
+async fn carry_out(command: Command) -> Result<Exit, Failure> {
+    match command {
         Command::Run(args) => local::run(args).await,
         Command::Plan(args) => plan::plan(&args),
         Command::Schema => plan::schema(),
@@ -60,5 +100,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(args) => client::report(args).await,
         Command::Compare(args) => compare::compare(args).await,
         Command::Workers(args) => client::workers(args).await,
+        Command::Trace(args) => watching::trace(args).await,
+        Command::LogLevel(args) => watching::log_level(args).await,
     }
 }

@@ -25,6 +25,8 @@ pub enum Action {
         trials: TrialSet,
         /// Their work, in units.
         cost: f64,
+        /// How long that should take from now on, with what is ahead of it, in seconds.
+        expected_seconds: f64,
     },
     /// Tell a worker to stop a pack, whose slot is free for the next one from now on.
     Cancel {

@@ -138,6 +138,7 @@ impl Core {
             attempt: taken.history.attempts.saturating_add(1),
             trials: taken.trials.clone(),
             cost: taken.cost,
+            expected_seconds: expected,
         });
         let pack_in_flight = Pack {
             sweep,

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use evenkeel_common::id::SweepId;
 use evenkeel_common::runtime::now_ms;
+use evenkeel_common::runtime::trace::{self, TraceContext};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::snapshot::Rate;
+use super::traces::SweepTrace;
 use super::training::Training;
 use super::{Driver, Snapshot, SweepEntry, SweepView, WorkerState};
 use crate::core::{Event, WorkerId};
@@ -92,6 +94,15 @@ pub enum Command {
         /// When it was told.
         reply: Reply<()>,
     },
+    /// Let workers write other log lines.
+    LogFilter {
+        /// As in `RUST_LOG`.
+        filter: String,
+        /// Of these; of all if none.
+        workers: Vec<WorkerId>,
+        /// How many were told.
+        reply: Reply<usize>,
+    },
     /// Forget a sweep that has ended and is in the store no longer.
     Forget {
         /// Which.
@@ -173,7 +184,12 @@ impl DriverHandle {
         for (hash, bytes) in &sweep.files {
             self.store.create_if_absent(&data_path(hash), bytes.clone()).await?;
         }
-        let created = self.store.create_sweep(&sweep.record(now_ms())).await?;
+        let mut record = sweep.record(now_ms());
+        // Its trace begins with the call that submitted it.
+        record.traceparent = trace::is_on()
+            .then(|| TraceContext::current().unwrap_or_else(TraceContext::root))
+            .map(|context| context.to_string());
+        let created = self.store.create_sweep(&record).await?;
         let loaded = self.store.load_sweep(&id).await?;
         self.add(Arc::new(sweep), loaded).await?;
         Ok((self.find_sweep(&id).ok_or(CommandError::Stopping)?, created))
@@ -247,6 +263,14 @@ impl DriverHandle {
         self.ask(|reply| Command::Drain { worker, reply }).await
     }
 
+    /// Lets these workers write other log lines, or all if none is named. Gives how many were told.
+    ///
+    /// # Errors
+    /// When there is no such worker.
+    pub async fn set_log_filter(&self, filter: String, workers: Vec<WorkerId>) -> Result<usize, CommandError> {
+        self.ask(|reply| Command::LogFilter { filter, workers, reply }).await
+    }
+
     /// Waits until the snapshot holds everything that happened until now.
     ///
     /// # Errors
@@ -318,6 +342,9 @@ impl Driver {
                 let _ =
                     reply.send(if known { Ok(()) } else { Err(CommandError::UnknownWorker { id: worker }) });
             }
+            Command::LogFilter { filter, workers, reply } => {
+                let _ = reply.send(self.set_log_filter(&filter, workers));
+            }
             Command::Forget { id, reply } => {
                 self.sweeps.remove(&id);
                 self.feed(Event::SweepRemoved { sweep: id });
@@ -338,6 +365,7 @@ impl Driver {
         }
         let ended = matches!(loaded.state, StoredState::Completed | StoredState::Cancelled);
         let running = loaded.state == StoredState::Running;
+        let trace = SweepTrace::of(&loaded);
         let entry = SweepEntry {
             sweep: sweep.clone(),
             submitted_ms: loaded.record.submitted_ms,
@@ -349,7 +377,9 @@ impl Driver {
             running_since: running.then(Instant::now),
             rate: Rate::default(),
             training: Training::default(),
+            trace,
         };
+        let _within = entry.attach();
         let spec = sweep.grid.spec();
         let (priority, max_attempts) = (spec.priority, spec.retries.max_attempts);
         tracing::info!(sweep.id = %id, trials = sweep.grid.len(), done = loaded.counts.total(), "sweep added");

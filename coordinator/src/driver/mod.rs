@@ -7,11 +7,13 @@ mod buffer;
 mod command;
 mod packs;
 mod snapshot;
+mod traces;
 mod training;
 mod workers;
 
 pub use command::{Change, Command, CommandError, DriverHandle, state_name};
-pub use snapshot::{Snapshot, SweepView, WorkerState, WorkerView};
+pub use snapshot::{Snapshot, SweepView, TraceView, WorkerState, WorkerView};
+pub use traces::TraceConfig;
 pub use training::TrainingView;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use evenkeel_common::results::{
 use evenkeel_common::runtime::net::Network;
 use evenkeel_common::runtime::now_ms;
 use evenkeel_common::runtime::tls::Tls;
+use evenkeel_common::runtime::trace::TraceContext;
 use roaring::RoaringTreemap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,8 +37,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::buffer::Buffers;
-use self::packs::PacksOut;
+use self::packs::{PacksOut, Sending};
 use self::snapshot::Rate;
+use self::traces::{Budget, Put, SweepTrace};
 use self::training::Training;
 use self::workers::WorkerEntry;
 use crate::core::{Action, Core, CoreConfig, Event, PackId, StatusCounts, SweepState, TrialSet, WorkerId};
@@ -64,6 +68,7 @@ struct SweepEntry {
     running_since: Option<Instant>,
     rate: Rate,
     training: Training,
+    trace: Option<SweepTrace>,
 }
 
 /// Results that are being handled.
@@ -86,6 +91,8 @@ pub struct DriverParts {
     pub sequence: Arc<Sequence>,
     /// Where what happens is counted.
     pub metrics: Metrics,
+    /// What is traced.
+    pub traces: TraceConfig,
     /// Who is alive.
     pub membership: mpsc::Receiver<MembershipEvent>,
 }
@@ -105,6 +112,9 @@ pub struct Driver {
     delivery: Option<Delivery>,
     metrics: Metrics,
     packs: PacksOut,
+    /// What is written and traced without being remarkable.
+    puts: Budget,
+    traces: TraceConfig,
     foreign: BTreeMap<(u64, u64), PackId>,
     foreign_names: BTreeMap<PackId, (u64, u64)>,
     stalled: Option<String>,
@@ -146,7 +156,9 @@ pub fn start(
         writer,
         buffers: Buffers::default(),
         delivery: None,
-        packs: PacksOut::new(parts.metrics.clone()),
+        packs: PacksOut::new(parts.metrics.clone(), parts.traces.packs_per_minute),
+        puts: Budget::new(parts.traces.packs_per_minute, Instant::now()),
+        traces: parts.traces,
         metrics: parts.metrics,
         foreign: BTreeMap::new(),
         foreign_names: BTreeMap::new(),
@@ -248,12 +260,25 @@ impl Driver {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Dispatch { worker, sweep, pack, attempt, trials, .. } => {
+            Action::Dispatch { worker, sweep, pack, attempt, trials, expected_seconds, .. } => {
                 let Some(entry) = self.sweeps.get(&sweep) else { return };
-                let sweep = entry.sweep.clone();
+                let parent = entry.trace.map(|trace| trace.context);
+                let (worker_id, trial_set) = (&worker, &trials);
+                let sending = Sending {
+                    pack,
+                    worker: worker_id,
+                    sweep: &sweep,
+                    parent,
+                    attempt,
+                    trials: trial_set,
+                    expected_seconds,
+                };
+                let trace = self.packs.sent(&sending);
+                let _within = trace.map(TraceContext::attach);
                 tracing::debug!(pack.id = pack.0, worker.id = %worker, trials = trials.len(), attempt, "pack dispatched");
-                self.packs.sent(pack, &worker, attempt);
-                self.order(&worker, LinkCommand::Assign { sweep, pack: pack.0, attempt, trials });
+                let (sweep, pack) = (entry.sweep.clone(), pack.0);
+                let assign = LinkCommand::Assign { sweep, pack, attempt, trials, trace, expected_seconds };
+                self.order(&worker, assign);
             }
             Action::Cancel { worker, pack } => self.order(&worker, LinkCommand::Cancel { pack: pack.0 }),
             Action::Acknowledge { worker, pack, .. } => {
@@ -307,6 +332,7 @@ impl Driver {
         kind: FailureKind,
         message: String,
     ) {
+        let _within = self.sweeps.get(sweep).and_then(SweepEntry::attach);
         tracing::warn!(sweep.id = %sweep, trial, attempts, kind = %kind, %message, "trial given up");
         let record = TrialRecord {
             outcome: TrialOutcome {
@@ -342,6 +368,8 @@ impl Driver {
         entry.stop_clock();
         entry.state = state;
         let record = entry.state_record(state);
+        entry.show_trace(sweep);
+        let _within = entry.attach();
         tracing::info!(sweep.id = %sweep, state = ?state, trials = entry.counts.total(), failed = entry.counts.failed,
             seconds = record.seconds, "sweep ended");
         let (store, name, id) = (self.store.clone(), self.sequence.next_name(), sweep.clone());
@@ -365,7 +393,7 @@ impl Driver {
 
     fn on_write(&mut self, event: WriteEvent) {
         match event {
-            WriteEvent::Written { segment, took } => {
+            WriteEvent::Written { segment, took, bytes, attempts } => {
                 self.buffers.written(took);
                 let Segment { sweep, trials, failed, counts, .. } = segment;
                 tracing::debug!(sweep.id = %sweep, trials = trials.len(), ms = took.as_millis(), "segment durable");
@@ -377,6 +405,8 @@ impl Driver {
                     entry.counts.diverged += counts.diverged;
                     entry.counts.failed += counts.failed;
                     entry.rate.add(counts.total());
+                    let put = Put { trials: trials.len(), bytes, attempts, took };
+                    entry.show_put(&sweep, put, &mut self.puts);
                 }
                 self.metrics.segment_written(took.as_secs_f64());
                 self.metrics.durable(counts);
@@ -414,6 +444,11 @@ impl Driver {
 }
 
 impl SweepEntry {
+    /// Log lines name its trace until this is dropped.
+    fn attach(&self) -> Option<impl Drop + use<>> {
+        self.trace.map(|trace| trace.context.attach())
+    }
+
     fn stop_clock(&mut self) {
         if let Some(since) = self.running_since.take() {
             self.seconds += since.elapsed().as_secs_f64();

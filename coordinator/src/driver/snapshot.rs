@@ -55,6 +55,17 @@ pub struct SweepView {
     pub notice: Option<String>,
     /// Curves of long trials that are training.
     pub training: Vec<TrainingView>,
+    /// Its trace, where it is traced.
+    pub trace: Option<TraceView>,
+}
+
+/// A trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceView {
+    /// Its id: 32 hexadecimal digits.
+    pub id: String,
+    /// Where people look at it, if that is known.
+    pub url: Option<String>,
 }
 
 /// How a worker stands.
@@ -171,6 +182,7 @@ impl Driver {
                 trials_per_second: entry.rate.per_second(seconds),
                 notice,
                 training: entry.training.views(),
+                trace: entry.trace.map(|trace| self.traces.view(trace.context)),
             }
         });
         let sweeps = sweeps.collect();

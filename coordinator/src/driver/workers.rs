@@ -1,9 +1,10 @@
 //! Workers: who is registered, what their links report, what they are told.
 
 use evenkeel_common::failure::FailureKind;
+use evenkeel_common::runtime::trace::TraceContext;
 use tokio::sync::mpsc;
 
-use super::{Delivery, Driver, WorkerState};
+use super::{CommandError, Delivery, Driver, WorkerState};
 use crate::core::{Event, GoneReason, PackId, TrialSet, WorkerId};
 use crate::dispatch::{LinkCommand, LinkEvent, LinkMessage};
 use crate::membership::{MembershipEvent, WorkerRecord};
@@ -105,19 +106,21 @@ impl Driver {
                 self.feed(Event::ResultsReceived { worker, sweep, pack, trials });
                 self.delivery = None;
             }
-            LinkEvent::Finished { pack, seconds_busy } => {
+            LinkEvent::Finished { pack, seconds_busy, traced } => {
                 if let Some(pack) = self.own(pack) {
-                    self.packs.finished(pack, seconds_busy);
+                    self.packs.finished(pack, seconds_busy, traced);
                     self.feed(Event::PackFinished { worker, pack, seconds_busy });
                 }
             }
             LinkEvent::Failed { pack, kind, message } => {
                 entry.failures +=
                     u32::from(!matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
+                let own = self.own(pack);
+                let _within = own.and_then(|pack| self.packs.context(pack)).map(TraceContext::attach);
                 tracing::debug!(worker.id = %worker, kind = %kind, %message, "pack failed");
                 self.metrics.failed(kind);
-                if let Some(pack) = self.own(pack) {
-                    self.packs.failed(pack);
+                if let Some(pack) = own {
+                    self.packs.failed(pack, kind, &message);
                     self.feed(Event::PackFailed { worker, pack, kind, message });
                 }
             }
@@ -126,6 +129,22 @@ impl Driver {
                 self.feed(Event::WorkerDraining { worker });
             }
         }
+    }
+
+    /// Tells workers what to log; all of them, if none is named.
+    pub(super) fn set_log_filter(
+        &mut self,
+        filter: &str,
+        named: Vec<WorkerId>,
+    ) -> Result<usize, CommandError> {
+        if let Some(id) = named.iter().find(|id| !self.workers.contains_key(id)) {
+            return Err(CommandError::UnknownWorker { id: id.clone() });
+        }
+        let told = if named.is_empty() { self.workers.keys().cloned().collect() } else { named };
+        for worker in &told {
+            self.order(worker, LinkCommand::LogFilter { filter: filter.to_owned() });
+        }
+        Ok(told.len())
     }
 
     /// The pack of this coordinator that a worker speaks of, if it is one.

@@ -7,6 +7,7 @@ use evenkeel_common::id::SweepId;
 use evenkeel_common::runtime::now_ms;
 use evenkeel_common::runtime::objects::Entry;
 
+use super::sweeps::States;
 use super::{Store, StoreError, StoredState};
 
 /// What is to go.
@@ -66,7 +67,9 @@ pub async fn collect_garbage(store: &Store, retention: Retention) -> Result<Coll
         let files = record.inputs.iter().flat_map(|input| &input.files).map(|file| file.hash.clone());
         let files: Vec<String> = files.collect();
         match store.states(&id).await {
-            Ok((Some(last), _)) if matches!(last.state, StoredState::Completed | StoredState::Cancelled) => {
+            Ok(States { last: Some(last), .. })
+                if matches!(last.state, StoredState::Completed | StoredState::Cancelled) =>
+            {
                 ended.push((last.at_ms, id, files));
             }
             // One that runs, or whose state cannot be told.

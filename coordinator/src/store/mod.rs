@@ -26,7 +26,7 @@ pub use fsck::{Findings, Problem, check};
 pub use gc::{Collected, Retention, collect_garbage};
 pub use records::{StateRecord, StoredState, SweepRecord};
 pub use segment::{Contents, read_contents, read_records, to_parquet};
-pub use sweeps::{LoadedSweep, Sequence, data_path, segment_path};
+pub use sweeps::{LoadedSweep, Sequence, States, data_path, segment_path};
 pub use windows::Windows;
 pub use writer::{Segment, WriteEvent, Writer};
 

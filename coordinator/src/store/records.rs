@@ -23,6 +23,9 @@ pub struct SweepRecord {
     /// Its datasets and models that come in files, whose bytes lie in `data/`: datasets in the spec's order, then models.
     #[serde(default)]
     pub inputs: Vec<InputRecord>,
+    /// The span that it was submitted in (W3C Trace Context), where somebody traces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// How format 1 listed its feature files.
     #[serde(default, skip_serializing)]
     features: Vec<FeatureRecordV1>,
@@ -46,7 +49,7 @@ impl SweepRecord {
         spec: serde_json::Value,
         inputs: Vec<InputRecord>,
     ) -> Self {
-        Self { format_version: FORMAT_VERSION, sweep_id, submitted_ms, spec, inputs, features: Vec::new() }
+        Self { format_version: FORMAT_VERSION, sweep_id, submitted_ms, spec, inputs, traceparent: None, features: Vec::new() }
     }
 
     /// What an older format said otherwise, as this one says it.

@@ -27,6 +27,19 @@ pub struct LoadedSweep {
     pub failed: RoaringTreemap,
     /// How they ended.
     pub counts: StatusCounts,
+    /// It had ended before, and goes on.
+    pub reopened: bool,
+}
+
+/// The transitions of a sweep.
+#[derive(Debug, Default)]
+pub struct States {
+    /// The last one.
+    pub last: Option<StateRecord>,
+    /// The name of the last one that voided failures.
+    pub retried: Option<String>,
+    /// Whether one of them ended the sweep.
+    pub ended: bool,
 }
 
 /// Names objects of one leader in the order they were written.
@@ -111,7 +124,7 @@ impl Store {
     /// When something of it is missing, unreadable or of a newer version.
     pub async fn load_sweep(&self, id: &SweepId) -> Result<LoadedSweep, StoreError> {
         let record = self.read_sweep(id).await?;
-        let (last, retried) = self.states(id).await?;
+        let States { last, retried, ended } = self.states(id).await?;
         let mut done = RoaringTreemap::new();
         let mut failed = RoaringTreemap::new();
         let mut counts = StatusCounts::default();
@@ -132,7 +145,8 @@ impl Store {
             }
         }
         let (state, seconds) = last.map_or((StoredState::Running, 0.0), |last| (last.state, last.seconds));
-        Ok(LoadedSweep { record, state, seconds, done, failed, counts })
+        let reopened = ended && state == StoredState::Running;
+        Ok(LoadedSweep { record, state, seconds, done, failed, counts, reopened })
     }
 
     /// Loads how a sweep stands: of one that has ended what is on record, without reading its segments, and so without
@@ -142,7 +156,7 @@ impl Store {
     /// When something of it is missing, unreadable or of a newer version.
     pub async fn load_state(&self, id: &SweepId) -> Result<LoadedSweep, StoreError> {
         let record = self.read_sweep(id).await?;
-        match self.states(id).await?.0 {
+        match self.states(id).await?.last {
             Some(StateRecord { state, seconds, counts: Some(counts), .. }) => Ok(LoadedSweep {
                 record,
                 state,
@@ -150,6 +164,7 @@ impl Store {
                 done: RoaringTreemap::new(),
                 failed: RoaringTreemap::new(),
                 counts: counts.into(),
+                reopened: false,
             }),
             _ => self.load_sweep(id).await,
         }
@@ -171,7 +186,7 @@ impl Store {
     }
 
     async fn windows_now(&self, id: &SweepId) -> Result<Windows, StoreError> {
-        let (_, retried) = self.states(id).await?;
+        let States { retried, .. } = self.states(id).await?;
         let (mut segments, mut rows, mut values) = (Vec::new(), 0, 0);
         for name in self.segment_names(id).await? {
             let path = segment_path(id, &name);
@@ -190,24 +205,25 @@ impl Store {
         Ok(Windows { store: self.clone(), sweep: id.clone(), segments, width, start: 0, end })
     }
 
-    /// The last transition, and the name of the last one that voided failures.
+    /// What its transitions say.
     ///
     /// # Errors
     /// When the store does not answer or a transition is damaged.
-    pub async fn states(&self, id: &SweepId) -> Result<(Option<StateRecord>, Option<String>), StoreError> {
+    pub async fn states(&self, id: &SweepId) -> Result<States, StoreError> {
         let folder = format!("sweeps/{id}/state");
-        let (mut last, mut retried) = (None, None);
+        let mut states = States::default();
         for file in self.list(&folder).await? {
             let Some(name) = file.strip_suffix(".json") else { continue };
             let path = format!("{folder}/{file}");
             let record: StateRecord = parse(&path, &self.read(&path).await?)?;
             check_version(&path, record.format_version)?;
             if record.retries_failed {
-                retried = Some(name.to_owned());
+                states.retried = Some(name.to_owned());
             }
-            last = Some(record);
+            states.ended |= matches!(record.state, StoredState::Completed | StoredState::Cancelled);
+            states.last = Some(record);
         }
-        Ok((last, retried))
+        Ok(states)
     }
 
     pub(super) async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {

@@ -39,6 +39,10 @@ pub enum WriteEvent {
         segment: Segment,
         /// How long it took.
         took: Duration,
+        /// Its size.
+        bytes: usize,
+        /// How often it was tried.
+        attempts: u32,
     },
     /// The store does not take more for now; the writer keeps trying.
     Stalled {
@@ -143,5 +147,6 @@ async fn write(
     if attempts > 0 && events.send(WriteEvent::Recovered).await.is_err() {
         return false;
     }
-    events.send(WriteEvent::Written { segment, took: started.elapsed() }).await.is_ok()
+    let (took, bytes, attempts) = (started.elapsed(), bytes.len(), attempts + 1);
+    events.send(WriteEvent::Written { segment, took, bytes, attempts }).await.is_ok()
 }

@@ -168,7 +168,7 @@ impl TestEnv {
     /// The next action, which has to be a dispatch.
     pub fn expect_dispatch(&mut self) -> Sent {
         match self.next_action("a dispatch") {
-            Action::Dispatch { worker, sweep, pack, attempt, trials, cost } => {
+            Action::Dispatch { worker, sweep, pack, attempt, trials, cost, .. } => {
                 Sent { worker, sweep, pack, attempt, trials, cost }
             }
             other => panic!("a dispatch was expected, not {other:?}"),

@@ -102,7 +102,7 @@ impl Simulation {
 
     fn audit(&mut self, action: Action) {
         match action {
-            Action::Dispatch { worker, sweep, pack, attempt, trials, cost } => {
+            Action::Dispatch { worker, sweep, pack, attempt, trials, cost, .. } => {
                 let account = &self.accounts[&sweep];
                 assert!(trials.to_bitmap().is_disjoint(&account.ordered), "{trials:?} were delivered before");
                 self.flying.push(Sent { worker, sweep, pack, attempt, trials, cost });
