@@ -112,7 +112,7 @@ impl Slot {
             let began = Instant::now();
             let (slot, key) = (self.number, job.key);
             let report = match self.run(&job, &reports).await {
-                Ok(trials) => Report::Finished { slot, key, busy: began.elapsed(), trials },
+                Ok(trials) => Report::Finished { slot, key, busy: began.elapsed(), trials, traced: false },
                 Err((kind, message)) => Report::Failed { slot, key, kind, message, poisoned: false },
             };
             if reports.send(report).await.is_err() {

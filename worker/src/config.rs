@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Parser, ValueEnum};
-use evenkeel_common::runtime::COORDINATOR_NAME;
+use clap::{ArgGroup, Parser};
+use evenkeel_common::runtime::{COORDINATOR_NAME, LogFormat};
 use evenkeel_common::runtime::etcd::EtcdLink;
 use evenkeel_common::runtime::flags::EtcdArgs;
 use evenkeel_common::runtime::secret::Bearer;
@@ -75,22 +75,12 @@ pub struct Args {
     /// How long to finish packs after SIGTERM, in seconds
     #[arg(long, env = "EVENKEEL_GRACE", default_value_t = 25)]
     pub grace: u64,
-    /// How log lines look
+    /// How log lines look: text on a terminal and JSON elsewhere, unless said
     #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
-    pub log_format: LogFormatArg,
+    pub log_format: LogFormat,
     /// Leave when standard input closes
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormatArg {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Args {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use evenkeel_common::failure::FailureKind;
@@ -17,6 +17,7 @@ use crate::artifacts::Artifacts;
 use crate::core::{Job, PackKey, Stop};
 use crate::device::Device;
 use crate::engine::{EngineError, PackWatch, Sample};
+use crate::spans::{PackOrigin, PackSpan};
 use crate::sweeps::OpenSweep;
 use crate::workbench::Workbench;
 
@@ -38,6 +39,8 @@ pub struct PackWork {
     pub attempt: u32,
     /// Its trials, as (first, count).
     pub ranges: Vec<(u64, u64)>,
+    /// Where it comes from in its trace, if it is traced.
+    pub origin: Option<PackOrigin>,
 }
 
 /// What a slot reports.
@@ -61,6 +64,8 @@ pub enum Report {
         busy: Duration,
         /// Trials it delivered.
         trials: u64,
+        /// Whether its part of the trace was shown.
+        traced: bool,
     },
     /// A pack was given up.
     Failed {
@@ -144,12 +149,19 @@ fn run(
     reports: &mpsc::Sender<Report>,
 ) -> Report {
     let began = Instant::now();
-    let failed =
-        |kind, message: String, poisoned| Report::Failed { slot, key: job.key, kind, message, poisoned };
+    let PackWork { sweep, attempt, ranges, origin } = &job.work;
+    let mut span = origin.map(|origin| PackSpan::begin(origin, job.key, *attempt, sweep.id.as_str(), worker));
+    let _within = span.as_ref().map(PackSpan::attach);
+    let failed = |span: Option<PackSpan>, kind, message: String, poisoned| {
+        if kind != FailureKind::Cancelled {
+            tracing::warn!(sweep.id = %sweep.id, pack.id = job.key.pack, kind = %kind, %message, "pack failed");
+        }
+        span.map(|span| span.finish(Some((kind, &message))));
+        Report::Failed { slot, key: job.key, kind, message, poisoned }
+    };
     if job.stop.is_set() {
-        return failed(FailureKind::Cancelled, "stopped before it began".to_owned(), false);
+        return failed(span, FailureKind::Cancelled, "stopped before it began".to_owned(), false);
     }
-    let PackWork { sweep, attempt, ranges } = &job.work;
     let grid = &sweep.grid;
     let indices =
         ranges.iter().flat_map(|(first, count)| *first..first.saturating_add(*count).min(grid.len()));
@@ -171,6 +183,8 @@ fn run(
         bytes: 0,
         sent: 0,
         since: Instant::now(),
+        since_wall: SystemTime::now(),
+        span: span.as_mut(),
         batch_began: Instant::now(),
         progress: Instant::now(),
         fraction: 0.0,
@@ -182,21 +196,27 @@ fn run(
     delivery.flush();
     let sent = delivery.sent;
     if let Some(message) = delivery.broken {
-        return failed(FailureKind::Transient, message, false);
+        return failed(span, FailureKind::Transient, message, false);
     }
     match ended {
-        Ok(Ok(())) => Report::Finished { slot, key: job.key, busy: began.elapsed(), trials: sent },
+        Ok(Ok(())) => {
+            let busy = began.elapsed();
+            let traced = span.is_some_and(|span| span.finish(None));
+            Report::Finished { slot, key: job.key, busy, trials: sent, traced }
+        }
         Ok(Err(EngineError::Cancelled)) if job.stop.is_leaving() => failed(
+            span,
             FailureKind::WorkerDraining,
             "the worker leaves before it can be through".to_owned(),
             false,
         ),
         Ok(Err(error)) => {
             let poisoned = matches!(error, EngineError::Device(_));
-            failed(error.kind(), error.to_string(), poisoned)
+            failed(span, error.kind(), error.to_string(), poisoned)
         }
         Err(panic) => {
-            failed(FailureKind::Transient, format!("the engine panicked: {}", panic_text(&*panic)), false)
+            let message = format!("the engine panicked: {}", panic_text(&*panic));
+            failed(span, FailureKind::Transient, message, false)
         }
     }
 }
@@ -222,6 +242,8 @@ struct Delivery<'a> {
     sent: u64,
     /// When the last outcomes came: the time since is shared by the next ones.
     since: Instant,
+    since_wall: SystemTime,
+    span: Option<&'a mut PackSpan>,
     batch_began: Instant,
     progress: Instant,
     fraction: f64,
@@ -303,6 +325,10 @@ impl PackWatch for Delivery<'_> {
         }
         let each = self.since.elapsed().as_secs_f64() / outcomes.len().max(1) as f64;
         self.since = Instant::now();
+        if let Some(span) = &mut self.span {
+            span.trials(&outcomes, self.since_wall);
+            self.since_wall = SystemTime::now();
+        }
         for outcome in outcomes {
             let outcome = bounded(outcome);
             self.bytes += outcome.outputs.bytes();

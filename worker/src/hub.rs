@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use evenkeel_common::failure::FailureKind;
-use evenkeel_common::runtime::WorkerRecord;
+use evenkeel_common::runtime::trace::TraceContext;
+use evenkeel_common::runtime::{WorkerRecord, set_log_filter};
 use evenkeel_proto::v1::{self, work_request, work_response};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use tonic::Status;
 use crate::core::{Outbox, PackKey, Slots};
 use crate::executor::{Executor, PackWork, Report};
 use crate::metrics::Metrics;
+use crate::spans::PackOrigin;
 use crate::sweeps::Sweeps;
 
 /// Part of the grace period after which a worker that leaves hands back what it still runs; the rest is for checkpoints.
@@ -242,6 +244,10 @@ impl Hub {
                 self.outbox.acknowledge(PackKey { epoch: a.epoch, pack: a.pack });
             }
             work_request::Message::Drain(_) => self.drain().await,
+            work_request::Message::LogFilter(v1::LogFilter { filter }) => match set_log_filter(&filter) {
+                Ok(()) => tracing::info!(filter, "log filter changed"),
+                Err(reason) => tracing::warn!(%reason, "log filter not changed"),
+            },
         }
     }
 
@@ -261,7 +267,12 @@ impl Hub {
             return;
         };
         let ranges = assignment.trials.iter().map(|range| (range.first, range.count)).collect();
-        let work = PackWork { sweep, attempt: assignment.attempt, ranges };
+        let origin = TraceContext::parse(&assignment.traceparent).map(|context| PackOrigin {
+            context,
+            received: std::time::Instant::now(),
+            expected_seconds: assignment.expected_seconds,
+        });
+        let work = PackWork { sweep, attempt: assignment.attempt, ranges, origin };
         if self.slots.push(key, work).is_err() {
             self.fail(key, FailureKind::WorkerDraining, "the worker is leaving".to_owned()).await;
         }
@@ -292,22 +303,20 @@ impl Hub {
                 self.outbox.keep(key, &sweep.id, records.clone());
                 self.send(results(key, sweep.id.to_string(), records)).await;
             }
-            Report::Finished { slot, key, busy, trials } => {
+            Report::Finished { slot, key, busy, trials, traced } => {
                 self.slots.finish(slot);
                 self.metrics.finished(busy, trials);
                 self.send(work_response::Message::Finished(v1::PackFinished {
                     epoch: key.epoch,
                     pack: key.pack,
                     seconds_busy: busy.as_secs_f64(),
+                    traced,
                 }))
                 .await;
             }
             Report::Failed { slot, key, kind, message, poisoned } => {
                 self.slots.finish(slot);
                 self.metrics.failed(kind);
-                if kind != FailureKind::Cancelled {
-                    tracing::warn!(pack.id = key.pack, kind = %kind, %message, "pack failed");
-                }
                 self.fail(key, kind, message.clone()).await;
                 if poisoned {
                     return Some(HubEnd::Poisoned(message));

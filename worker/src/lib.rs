@@ -13,6 +13,7 @@
 //! | [`data`] | synthetic datasets and splits of feature files |
 //! | [`device`] | CPU or CUDA |
 //! | [`sweeps`] | the sweeps the coordinator announced, with their files |
+//! | [`spans`], [`gpu`] | traces of packs; what the driver of a GPU says of it |
 //! | [`rpc`], [`registration`], [`http`] | what is served, and saying that one is there |
 //! | [`config`] | the command line |
 
@@ -24,12 +25,14 @@ pub mod device;
 pub mod engine;
 pub mod executor;
 pub mod finetune;
+pub mod gpu;
 pub mod http;
 pub mod hub;
 pub mod metrics;
 pub mod models;
 pub mod registration;
 pub mod rpc;
+pub mod spans;
 pub mod sweeps;
 pub mod workbench;
 
@@ -43,23 +46,23 @@ use evenkeel_common::runtime::etcd::EtcdError;
 use evenkeel_common::runtime::objects::Objects;
 use evenkeel_common::runtime::secret::SecretError;
 use evenkeel_common::runtime::tls::TlsError;
-use evenkeel_common::runtime::{LogFormat, WorkerRecord, init_logging, now_ms};
+use evenkeel_common::runtime::telemetry::{Service, Telemetry, TelemetryError};
+use evenkeel_common::runtime::{WorkerRecord, now_ms};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Artifacts;
-use crate::config::{Args, LogFormatArg, advertised};
+use crate::config::{Args, advertised};
 use crate::device::Device;
 use crate::executor::Executor;
+use crate::gpu::Gpu;
 use crate::hub::{Hub, HubEnd, Input};
 use crate::metrics::Metrics;
 
 /// Runs a worker until it is told to leave.
 pub fn run(args: Args) -> ExitCode {
-    let format = if args.log_format == LogFormatArg::Json { LogFormat::Json } else { LogFormat::Text };
-    init_logging("info", format);
     // For stores that are reached by https; another part of the process may have done it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -79,6 +82,7 @@ pub fn run(args: Args) -> ExitCode {
             let usage = error.is::<device::DeviceError>()
                 || error.is::<SecretError>()
                 || error.is::<TlsError>()
+                || error.is::<TelemetryError>()
                 || error.is::<EtcdError>();
             leave(if usage { 2 } else { 3 })
         }
@@ -113,6 +117,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         started_ms: now_ms(),
     };
     record.check().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+    let service = Service { name: "evenkeel-worker", instance: record.id.clone() };
+    let mut telemetry = Telemetry::start(&service, "info", args.log_format)?;
     tracing::info!(worker.id = %record.id, address = %record.address, device = %record.device, slots = record.slots, "worker starting");
 
     let (reports, report_inbox) = mpsc::channel(64);
@@ -128,7 +134,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let (hub, status) = Hub::new(record.clone(), executors, args.grace(), metrics.clone());
     let mut hub = tokio::spawn(hub.run(input_inbox, report_inbox));
     tokio::spawn(rpc::serve(listener, tls.clone(), args.coordinator_name.clone(), inputs.clone()));
-    let exposition = metrics.exposition(&record, status.clone());
+    let exposition = metrics.exposition(&record, status.clone(), Gpu::open(device));
+    telemetry.push_metrics(exposition.registry())?;
     tokio::spawn(async move { axum::serve(http, http::router(status, exposition)).await });
     let stop = CancellationToken::new();
     let mut registration = tokio::spawn(registration::keep(registry, record, metrics, stop.clone()));
@@ -152,16 +159,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     stop.cancel();
     // Leaving the registry is a courtesy: the lease runs out in any case.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(2), registration).await;
-    match end {
+    match &end {
         HubEnd::Drained => tracing::info!("worker stopped, everything is handed over"),
         HubEnd::GraceOver => {
             tracing::warn!("worker stopped before everything was acknowledged; it will run again elsewhere")
         }
         HubEnd::Poisoned(reason) => {
-            anyhow::bail!("the device is unusable until this process starts anew: {reason}")
+            tracing::error!(%reason, "the device is unusable until this process starts anew");
         }
     }
-    Ok(())
+    telemetry.shutdown().await;
+    match end {
+        HubEnd::Poisoned(reason) => {
+            anyhow::bail!("the device is unusable until this process starts anew: {reason}")
+        }
+        HubEnd::Drained | HubEnd::GraceOver => Ok(()),
+    }
 }
 
 /// Ends the process without running libtorch's destructors: they take its operators away from slots that still run.

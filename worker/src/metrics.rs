@@ -20,6 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
+use crate::gpu::Gpu;
 use crate::hub::HubStatus;
 
 /// The media type of what [`Exposition::text`] gives.
@@ -71,7 +72,12 @@ impl Metrics {
 
     /// All that can be asked for.
     #[must_use]
-    pub fn exposition(&self, record: &WorkerRecord, status: watch::Receiver<HubStatus>) -> Exposition {
+    pub fn exposition(
+        &self,
+        record: &WorkerRecord,
+        status: watch::Receiver<HubStatus>,
+        gpu: Option<Gpu>,
+    ) -> Exposition {
         let mut registry = Registry::with_prefix("evenkeel_worker");
         let build = [
             ("version", record.version.clone()),
@@ -98,7 +104,7 @@ impl Metrics {
             "Times this worker entered the registry: more than one means that a lease was lost",
             self.registrations.clone(),
         );
-        registry.register_collector(Box::new(Now { slots: record.slots, status }));
+        registry.register_collector(Box::new(Now { slots: record.slots, status, gpu }));
         Exposition(Arc::new(registry))
     }
 }
@@ -108,6 +114,12 @@ impl Metrics {
 pub struct Exposition(Arc<Registry>);
 
 impl Exposition {
+    /// The metrics themselves.
+    #[must_use]
+    pub fn registry(&self) -> Arc<Registry> {
+        self.0.clone()
+    }
+
     /// In the text format of OpenMetrics.
     ///
     /// # Errors
@@ -124,6 +136,7 @@ impl Exposition {
 struct Now {
     slots: u32,
     status: watch::Receiver<HubStatus>,
+    gpu: Option<Gpu>,
 }
 
 impl Collector for Now {
@@ -138,10 +151,24 @@ impl Collector for Now {
         let outbox = now.outbox_bytes as f64;
         gauge("outbox", "Results that wait for acknowledgement.", Some(&Unit::Bytes), outbox)?;
         gauge("connected", "Whether a coordinator is connected.", None, u8::from(now.connected).into())?;
-        match resident_bytes() {
-            Some(bytes) => gauge("memory", "Main memory of the process.", Some(&Unit::Bytes), bytes),
-            None => Ok(()),
+        if let Some(bytes) = resident_bytes() {
+            gauge("memory", "Main memory of the process.", Some(&Unit::Bytes), bytes)?;
         }
+        let Some(gpu) = &self.gpu else { return Ok(()) };
+        let health = gpu.health();
+        let celsius = Unit::Other("celsius".to_owned());
+        let watts = Unit::Other("watts".to_owned());
+        let of_gpu = [
+            ("gpu_utilization", "Share of the time that something ran on the GPU.", Unit::Ratios, health.utilization),
+            ("gpu_memory_used", "Memory of the GPU in use, by all processes.", Unit::Bytes, health.memory_used),
+            ("gpu_memory_total", "Memory of the GPU.", Unit::Bytes, health.memory_total),
+            ("gpu_temperature", "Temperature of the GPU.", celsius, health.temperature),
+            ("gpu_power", "Power that the GPU draws.", watts, health.power),
+        ];
+        of_gpu
+            .iter()
+            .filter_map(|(name, help, unit, value)| Some((name, help, unit, (*value)?)))
+            .try_for_each(|(name, help, unit, value)| gauge(name, help, Some(unit), value))
     }
 }
 

@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use super::net::Network;
 use super::secret::{SecretError, read_private};
 use super::tls::{TlsError, TlsFiles, TlsFlags, chain};
+use super::trace::{Span, SpanKind, TraceContext};
 
 /// Life of a lease without renewal. Workers are to be gone from etcd within 10 s of their death.
 const LEASE_TTL: Duration = Duration::from_secs(5);
@@ -272,12 +273,19 @@ impl Session {
         let asked = Instant::now();
         let lease = client.lease_grant(LEASE_TTL.as_secs() as i64, None).await?.id();
         let (keeper, answers) = client.lease_keep_alive(lease).await?;
+        let span = Span::begin("etcd.session", SpanKind::Client, TraceContext::root(), None)
+            .with("etcd.lease", lease);
         let (lost, stop) = (CancellationToken::new(), CancellationToken::new());
         let (inner_lost, inner_stop) = (lost.clone(), stop.clone());
         tokio::spawn(async move {
             let reason = inner_stop.run_until_cancelled(keep_alive(keeper, answers, asked)).await;
-            if let Some(reason) = reason {
-                tracing::warn!(lease = lease, %reason, "etcd lease lost");
+            match reason {
+                Some(reason) => {
+                    let _within = span.context.attach();
+                    tracing::warn!(lease = lease, %reason, "etcd lease lost");
+                    span.failed(reason).finish();
+                }
+                None => span.finish(),
             }
             inner_lost.cancel();
         });
