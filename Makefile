@@ -73,8 +73,8 @@ bench: build ## Measure: trials a second, scheduling, time to recover
 	  ETCD_BIN=$$etcd $(BIN)/bench
 
 WATCHED ?= examples/synthetic-500.yaml
-observe: build ## Run a small cluster with a Prometheus beside it, while a sweep runs (WATCHED=spec); Ctrl-C ends it
-	@scripts/observe.sh $(WATCHED)
+observe: build ## Run a small cluster with Prometheus and Jaeger beside it, while a sweep runs (WATCHED=spec SICK=1); Ctrl-C ends it
+	@SICK=$(SICK) scripts/observe.sh $(WATCHED)
 
 ROUNDS ?= 3
 SEED ?= 1

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A cluster on this machine with a Prometheus that watches it, while a sweep runs: a coordinator, two workers, the alerts of
-# helm/evenkeel/rules. Ends with Ctrl-C, or after $OBSERVE_SECONDS.
+# A cluster on this machine with a Prometheus and the page of Jaeger that watch it, while a sweep runs: a coordinator, two
+# workers, the alerts of helm/evenkeel/rules. Ends with Ctrl-C, or after $OBSERVE_SECONDS.
 #
 #   scripts/observe.sh [SPEC]      the sweep (examples/synthetic-500.yaml)
+#   SICK=1                         a third worker, which cannot keep what sweeps with small encoders need: it fails them
 #
-# Ports are those of the programs' defaults: 7070 and 7080, 7071 and 7081 (the second worker: 7072 and 7082), 9090.
+# Ports are those of the programs' defaults: 7070 and 7080, 7071 and 7081 (further workers: 7072 and 7082, 7073 and 7083), 9090
+# for Prometheus, 16686 and 4317 for traces.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -46,24 +48,37 @@ rule_files: ['$root/helm/evenkeel/rules/evenkeel.yaml']
 scrape_configs:
   - job_name: evenkeel
     static_configs:
-      - targets: ['127.0.0.1:7080', '127.0.0.1:7081', '127.0.0.1:7082']
+      - targets: [$(printf "'127.0.0.1:%s'," 7080 7081 7082 ${SICK:+7083})]
 YAML
 
-start coordinator "$bin/evenkeel" coordinator --store "$work/store" --listen 127.0.0.1:7070 --http 127.0.0.1:7080
+start traces "$bin/traces" 127.0.0.1:16686 127.0.0.1:4317
+until_answers traces 4317
+export OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:4317 OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc
+start coordinator "$bin/evenkeel" coordinator --store "$work/store" --listen 127.0.0.1:7070 --http 127.0.0.1:7080 \
+  --trace-url 'http://127.0.0.1:16686/trace/{trace_id}'
 until_answers coordinator 7070
-start worker-1 "$bin/evenkeel-worker" --coordinator http://127.0.0.1:7070 --name worker-1 \
-  --listen 127.0.0.1:7071 --http 127.0.0.1:7081
-start worker-2 "$bin/evenkeel-worker" --coordinator http://127.0.0.1:7070 --name worker-2 \
-  --listen 127.0.0.1:7072 --http 127.0.0.1:7082
+worker() { # worker NUMBER STORE NAME
+  start "$3" "$bin/evenkeel-worker" --coordinator http://127.0.0.1:7070 --name "$3" --store "$2" \
+    --listen "127.0.0.1:707$1" --http "127.0.0.1:708$1"
+}
+worker 1 "$work/store" worker-1
+worker 2 "$work/store" worker-2
+if [[ -n ${SICK:-} ]]; then
+  mkdir "$work/broken"
+  echo 'in the way' >"$work/broken/encoders"
+  worker 3 "$work/broken" sick
+fi
 start prometheus "$prometheus" --config.file "$work/prometheus.yaml" --storage.tsdb.path "$work/prometheus" \
-  --web.listen-address 127.0.0.1:9090
+  --web.listen-address 127.0.0.1:9090 --enable-feature exemplar-storage
 until_answers prometheus 9090
 sweep=$("$bin/evenkeel" submit "$spec")
 
 cat <<TEXT
-sweep $sweep runs on two workers
+sweep $sweep runs
 
-  http://127.0.0.1:7080/          sweeps and their progress
+  http://127.0.0.1:7080/          sweeps, their progress and figures, workers
+  http://127.0.0.1:16686/         traces, in the page of Jaeger; this sweep's is
+  $("$bin/evenkeel" trace "$sweep")
   http://127.0.0.1:7080/metrics   what the coordinator says of itself (7081, 7082: the workers)
   http://127.0.0.1:9090/graph     Prometheus; http://127.0.0.1:9090/alerts for the alerts
   helm/evenkeel/dashboards        three dashboards to import into a Grafana with this Prometheus

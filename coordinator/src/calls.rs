@@ -109,10 +109,7 @@ fn is_wanted(method: &str, caller: Option<TraceContext>, code: Code) -> bool {
 
 /// Failures of the server, as the conventions tell them from those of callers. `UNAVAILABLE` says that another leads: no failure.
 fn is_our_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown | Code::DeadlineExceeded | Code::Internal | Code::DataLoss
-    )
+    matches!(code, Code::Unknown | Code::DeadlineExceeded | Code::Internal | Code::DataLoss)
 }
 
 /// A status code as OpenTelemetry writes it.

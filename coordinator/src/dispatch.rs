@@ -145,6 +145,8 @@ pub struct LinkMessage {
     pub generation: u64,
     /// What happened.
     pub event: LinkEvent,
+    /// When the link heard of it.
+    pub at: Instant,
 }
 
 /// Keeps a link to every worker that membership knows.
@@ -235,7 +237,7 @@ impl Link {
         let mut pause = FIRST_PAUSE;
         loop {
             let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-            let report = |event| LinkMessage { worker: self.worker.clone(), generation, event };
+            let report = |event| self.message(generation, event);
             let connected = Instant::now();
             let event = match self.serve(generation).await {
                 End::Broken(reason) => LinkEvent::Down { reason },
@@ -255,6 +257,10 @@ impl Link {
         }
     }
 
+    fn message(&self, generation: u64, event: LinkEvent) -> LinkMessage {
+        LinkMessage { worker: self.worker.clone(), generation, event, at: Instant::now() }
+    }
+
     async fn serve(&self, generation: u64) -> End {
         let (requests, outbox) = mpsc::channel::<v1::WorkRequest>(STREAM_DEPTH);
         let (mut inbox, hello) = match self.greet(&requests, outbox).await {
@@ -262,8 +268,7 @@ impl Link {
             Err(end) => return end,
         };
         let (commands, mut orders) = mpsc::channel(LINK_DEPTH);
-        let up =
-            LinkMessage { worker: self.worker.clone(), generation, event: LinkEvent::Up { hello, commands } };
+        let up = self.message(generation, LinkEvent::Up { hello, commands });
         if self.events.send(up).await.is_err() {
             return End::Unheard;
         }
@@ -286,7 +291,7 @@ impl Link {
                     Ok(None) => return End::Broken("the worker closed the stream".to_owned()),
                     Err(status) => return ended_by(&status),
                 };
-                let message = LinkMessage { worker: self.worker.clone(), generation, event };
+                let message = self.message(generation, event);
                 if self.events.send(message).await.is_err() {
                     return End::Unheard;
                 }

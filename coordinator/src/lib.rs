@@ -17,8 +17,8 @@
 //! | [`cli`] | the commands |
 
 pub mod access;
-pub mod cli;
 pub mod calls;
+pub mod cli;
 pub mod collect;
 pub mod compare;
 pub mod core;

@@ -51,6 +51,7 @@ pub struct Metrics {
     quarantines: Counter,
     pack: Traced,
     wait: Seconds,
+    event: Micros,
     segment: Seconds,
     segment_failures: Counter,
     calls: CallSeconds,
@@ -65,6 +66,16 @@ struct Seconds(Histogram);
 impl Default for Seconds {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(0.001, 2.0, 22)))
+    }
+}
+
+/// A histogram from 1 µs to about half a minute.
+#[derive(Clone, Debug)]
+struct Micros(Histogram);
+
+impl Default for Micros {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(1e-6, 4.0, 13)))
     }
 }
 
@@ -118,7 +129,8 @@ impl Metrics {
         };
         self.packs.get_or_create(&[("outcome", name)]).inc();
         if end == PackEnd::Finished {
-            let labels = |trace: TraceContext| vec![("trace_id", trace.trace_id()), ("span_id", trace.span_id())];
+            let labels =
+                |trace: TraceContext| vec![("trace_id", trace.trace_id()), ("span_id", trace.span_id())];
             self.pack.0.observe(seconds, trace.map(labels), None);
         }
     }
@@ -126,6 +138,11 @@ impl Metrics {
     /// Seconds that a pack spent on its way and in its worker's queue.
     pub fn pack_waited(&self, seconds: f64) {
         self.wait.0.observe(seconds);
+    }
+
+    /// What a worker reported was acted on, so many seconds after it came.
+    pub fn heard(&self, seconds: f64) {
+        self.event.0.observe(seconds);
     }
 
     /// A worker gave a pack up.
@@ -195,6 +212,12 @@ impl Metrics {
             "The part of it that a pack was on its way or waited for a slot",
             Unit::Seconds,
             self.wait.0.clone(),
+        );
+        r.register_with_unit(
+            "event",
+            "From hearing what a worker reports to having acted on it",
+            Unit::Seconds,
+            self.event.0.clone(),
         );
         r.register_with_unit(
             "segment",

@@ -144,9 +144,11 @@ async fn stored_view(store: &Store, id: &SweepId) -> Result<SweepView, StoreErro
             "from a coordinator that stands by: what is durable, without what is running".to_owned(),
         ),
         training: Vec::new(),
-        trace: loaded.record.traceparent.as_deref().and_then(TraceContext::parse).map(|context| TraceView {
-            id: context.trace_id(),
-            url: None,
-        }),
+        trace: loaded
+            .record
+            .traceparent
+            .as_deref()
+            .and_then(TraceContext::parse)
+            .map(|context| TraceView { id: context.trace_id(), url: None }),
     })
 }

@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`chaos`] | a cluster that is killed and frozen while it works |
+//! | [`cost`] | what telemetry costs |
 //! | [`fuzz`] | inputs of every kind, read from whatever bytes |
 //! | [`harm`] | bytes, broken in many ways |
 //! | [`http`] | one question, one answer |
+//! | [`otlp`] | a receiver of OpenTelemetry |
 //! | [`process`] | programs under test, which die with the test |
 //! | [`prometheus`] | a real Prometheus |
 //! | [`results`] | output directories, compared row by row |
@@ -13,9 +15,11 @@
 //! | [`toy`] | a model folder and texts, small enough for tests |
 
 pub mod chaos;
+pub mod cost;
 pub mod fuzz;
 pub mod harm;
 pub mod http;
+pub mod otlp;
 pub mod process;
 pub mod prometheus;
 pub mod results;

@@ -46,10 +46,28 @@ impl Prometheus {
         command
             .args(["--config.file".as_ref(), file.as_os_str()])
             .args(["--storage.tsdb.path".as_ref(), dir.join("prometheus").as_os_str()])
-            .args(["--web.listen-address", &address]);
+            .args(["--web.listen-address", &address])
+            .args(["--enable-feature", "exemplar-storage"]);
         let process = Process::start(dir, "prometheus", command)?;
         until("Prometheus to be ready", Duration::from_secs(30), || http::body(&address, "/-/ready").ok())?;
         Ok(Some(Self { process, address }))
+    }
+
+    /// The labels of the examples that a series has of the last hour.
+    ///
+    /// # Errors
+    /// When Prometheus does not answer.
+    pub fn exemplars(&self, series: &str) -> anyhow::Result<Vec<Value>> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+        let (start, end) = (now - 3600, now + 60);
+        let body = http::body(
+            &self.address,
+            &format!("/api/v1/query_exemplars?query={series}&start={start}&end={end}"),
+        )?;
+        let answer: Value = serde_json::from_str(&body)?;
+        let series = answer["data"].as_array().context("no result")?;
+        let examples = series.iter().filter_map(|series| series["exemplars"].as_array()).flatten();
+        Ok(examples.map(|example| example["labels"].clone()).collect())
     }
 
     /// What an expression gives now: each series' labels and value.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
-use evenkeel_common::runtime::{COORDINATOR_NAME, LogFormat};
 use evenkeel_common::runtime::etcd::EtcdLink;
 use evenkeel_common::runtime::flags::EtcdArgs;
 use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_common::runtime::tls::{Tls, TlsError, TlsFiles};
+use evenkeel_common::runtime::{COORDINATOR_NAME, LogFormat};
 
 use crate::registration::{Place, Registry};
 

@@ -154,7 +154,7 @@ fn run(
     let _within = span.as_ref().map(PackSpan::attach);
     let failed = |span: Option<PackSpan>, kind, message: String, poisoned| {
         if kind != FailureKind::Cancelled {
-            tracing::warn!(sweep.id = %sweep.id, pack.id = job.key.pack, kind = %kind, %message, "pack failed");
+            tracing::warn!(sweep.id = %sweep.id, pack.id = job.key.pack, kind = %kind, reason = %message, "pack failed");
         }
         span.map(|span| span.finish(Some((kind, &message))));
         Report::Failed { slot, key: job.key, kind, message, poisoned }

@@ -56,7 +56,9 @@ impl Gpu {
             gpu.device().map(drop)?;
             Ok(gpu)
         });
-        opened.inspect_err(|error| tracing::warn!(%error, "no metrics of the gpu: its driver does not answer")).ok()
+        opened
+            .inspect_err(|error| tracing::warn!(%error, "no metrics of the gpu: its driver does not answer"))
+            .ok()
     }
 
     fn device(&self) -> Result<NvmlDevice<'_>, NvmlError> {

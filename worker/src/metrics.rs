@@ -159,8 +159,18 @@ impl Collector for Now {
         let celsius = Unit::Other("celsius".to_owned());
         let watts = Unit::Other("watts".to_owned());
         let of_gpu = [
-            ("gpu_utilization", "Share of the time that something ran on the GPU.", Unit::Ratios, health.utilization),
-            ("gpu_memory_used", "Memory of the GPU in use, by all processes.", Unit::Bytes, health.memory_used),
+            (
+                "gpu_utilization",
+                "Share of the time that something ran on the GPU.",
+                Unit::Ratios,
+                health.utilization,
+            ),
+            (
+                "gpu_memory_used",
+                "Memory of the GPU in use, by all processes.",
+                Unit::Bytes,
+                health.memory_used,
+            ),
             ("gpu_memory_total", "Memory of the GPU.", Unit::Bytes, health.memory_total),
             ("gpu_temperature", "Temperature of the GPU.", celsius, health.temperature),
             ("gpu_power", "Power that the GPU draws.", watts, health.power),

@@ -63,11 +63,8 @@ impl PackSpan {
         }
         for outcome in outcomes {
             let completed = outcome.status == Status::Completed;
-            let room = if completed {
-                self.trials.len() - self.unusual < TRIALS
-            } else {
-                self.unusual < UNUSUAL
-            };
+            let room =
+                if completed { self.trials.len() - self.unusual < TRIALS } else { self.unusual < UNUSUAL };
             if !room {
                 self.omitted += 1;
                 continue;
@@ -88,13 +85,10 @@ impl PackSpan {
 
     /// The pack ended. Shows it if somebody wants to see it, and says whether.
     pub fn finish(self, failure: Option<(FailureKind, &str)>) -> bool {
-        let sick = failure.filter(|(kind, _)| {
-            !matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining)
-        });
+        let sick =
+            failure.filter(|(kind, _)| !matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
         let slow = is_slow(self.origin.received.elapsed().as_secs_f64(), self.origin.expected_seconds);
-        if !trace::is_on()
-            || !(self.origin.context.is_sampled() || self.retried || sick.is_some() || slow)
-        {
+        if !trace::is_on() || !(self.origin.context.is_sampled() || self.retried || sick.is_some() || slow) {
             return false;
         }
         self.trials.into_iter().for_each(Span::emit);

@@ -52,10 +52,11 @@ where
     };
     // What exporting itself says must not be exported.
     let elsewhere = |target: &str| {
-        ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"].iter().any(|own| target.starts_with(own))
+        ["opentelemetry", "hyper", "h2", "tonic", "tower", "reqwest"]
+            .iter()
+            .any(|own| target.starts_with(own))
     };
-    let bridge =
-        bridge.map(|bridge| bridge.with_filter(filter_fn(move |event| !elsewhere(event.target()))));
+    let bridge = bridge.map(|bridge| bridge.with_filter(filter_fn(move |event| !elsewhere(event.target()))));
     let subscriber = Registry::default().with(filter).with(bridge).with(lines);
     // An error only says that somebody (a test) started logging before.
     if subscriber.try_init().is_ok() {
@@ -64,8 +65,7 @@ where
 }
 
 /// What is below lines and bridge.
-pub(super) type Filtered =
-    tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+pub(super) type Filtered = tracing_subscriber::layer::Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
 /// Whether these are directives as in `RUST_LOG` (`debug`, `info,evenkeel_coordinator=trace`).
 ///

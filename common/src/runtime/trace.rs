@@ -10,10 +10,10 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+pub use opentelemetry::trace::SpanKind;
 use opentelemetry::trace::{
     FutureExt as _, Link, SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
-pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{Context, ContextGuard, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{
@@ -77,7 +77,12 @@ impl TraceContext {
     #[must_use]
     pub fn parse(traceparent: &str) -> Option<Self> {
         let carrier = Carrier(Some(traceparent.to_owned()));
-        Self::of(TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier).span().span_context())
+        Self::of(
+            TraceContextPropagator::new()
+                .extract_with_context(&Context::new(), &carrier)
+                .span()
+                .span_context(),
+        )
     }
 
     fn of(context: &SpanContext) -> Option<Self> {
@@ -292,7 +297,9 @@ mod tests {
         assert_eq!(context.span_id(), "b7ad6b7169203331");
         assert!(context.is_sampled());
         let unsampled = context.with_sampled(false).to_string();
-        assert!(unsampled.ends_with("-00") && !TraceContext::parse(&unsampled).expect("context").is_sampled());
+        assert!(
+            unsampled.ends_with("-00") && !TraceContext::parse(&unsampled).expect("context").is_sampled()
+        );
         for wrong in [
             "",
             "00",

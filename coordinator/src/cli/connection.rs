@@ -81,11 +81,7 @@ impl Connection {
     /// is asked may be asked twice.
     ///
     /// `method` is the call's name, for the trace.
-    pub async fn ask<T, F>(
-        &mut self,
-        method: &'static str,
-        call: impl Fn(Client) -> F,
-    ) -> Result<T, Failure>
+    pub async fn ask<T, F>(&mut self, method: &'static str, call: impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {

@@ -17,7 +17,7 @@ use super::progress::{Display, Progress, TrainingLine};
 use super::workers::LocalWorkers;
 use crate::access::Access;
 use crate::collect::collect;
-use crate::driver::{Snapshot, TraceConfig, SweepView, WorkerState};
+use crate::driver::{Snapshot, SweepView, TraceConfig, WorkerState};
 use crate::export::{Format, RunInfo, Summary};
 use crate::limits::Limits;
 use crate::server::{Server, ServerConfig, Term};

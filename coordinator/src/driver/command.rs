@@ -267,7 +267,11 @@ impl DriverHandle {
     ///
     /// # Errors
     /// When there is no such worker.
-    pub async fn set_log_filter(&self, filter: String, workers: Vec<WorkerId>) -> Result<usize, CommandError> {
+    pub async fn set_log_filter(
+        &self,
+        filter: String,
+        workers: Vec<WorkerId>,
+    ) -> Result<usize, CommandError> {
         self.ask(|reply| Command::LogFilter { filter, workers, reply }).await
     }
 

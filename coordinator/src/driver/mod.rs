@@ -333,7 +333,7 @@ impl Driver {
         message: String,
     ) {
         let _within = self.sweeps.get(sweep).and_then(SweepEntry::attach);
-        tracing::warn!(sweep.id = %sweep, trial, attempts, kind = %kind, %message, "trial given up");
+        tracing::warn!(sweep.id = %sweep, trial, attempts, kind = %kind, reason = %message, "trial given up");
         let record = TrialRecord {
             outcome: TrialOutcome {
                 trial_index: trial,

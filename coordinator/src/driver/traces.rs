@@ -116,7 +116,8 @@ impl SweepTrace {
             return None;
         }
         let trace = parent.unwrap_or_else(TraceContext::root);
-        let shown = matches!(loaded.state, StoredState::Completed | StoredState::Cancelled) || loaded.reopened;
+        let shown =
+            matches!(loaded.state, StoredState::Completed | StoredState::Cancelled) || loaded.reopened;
         Some(Self { context: trace.named(&loaded.record.sweep_id.to_string()), parent, shown })
     }
 }

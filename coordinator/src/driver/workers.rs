@@ -59,7 +59,7 @@ impl Driver {
     }
 
     pub(super) fn on_link(&mut self, message: LinkMessage) {
-        let LinkMessage { worker, generation, event } = message;
+        let LinkMessage { worker, generation, event, at } = message;
         let Some(entry) = self.workers.get_mut(&worker) else { return };
         match event {
             LinkEvent::Up { hello, commands } => {
@@ -117,7 +117,7 @@ impl Driver {
                     u32::from(!matches!(kind, FailureKind::Cancelled | FailureKind::WorkerDraining));
                 let own = self.own(pack);
                 let _within = own.and_then(|pack| self.packs.context(pack)).map(TraceContext::attach);
-                tracing::debug!(worker.id = %worker, kind = %kind, %message, "pack failed");
+                tracing::debug!(worker.id = %worker, kind = %kind, reason = %message, "pack failed");
                 self.metrics.failed(kind);
                 if let Some(pack) = own {
                     self.packs.failed(pack, kind, &message);
@@ -129,6 +129,7 @@ impl Driver {
                 self.feed(Event::WorkerDraining { worker });
             }
         }
+        self.metrics.heard(at.elapsed().as_secs_f64());
     }
 
     /// Tells workers what to log; all of them, if none is named.

@@ -49,7 +49,15 @@ impl SweepRecord {
         spec: serde_json::Value,
         inputs: Vec<InputRecord>,
     ) -> Self {
-        Self { format_version: FORMAT_VERSION, sweep_id, submitted_ms, spec, inputs, traceparent: None, features: Vec::new() }
+        Self {
+            format_version: FORMAT_VERSION,
+            sweep_id,
+            submitted_ms,
+            spec,
+            inputs,
+            traceparent: None,
+            features: Vec::new(),
+        }
     }
 
     /// What an older format said otherwise, as this one says it.

@@ -28,6 +28,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("dispatch") {
         dispatch()?;
     }
+    if wanted("telemetry") {
+        println!("### Telemetry\n\n{}", evenkeel_tests::cost::telemetry(DISPATCH_SPEC)?);
+    }
     if wanted("aggregation") {
         aggregation()?;
     }

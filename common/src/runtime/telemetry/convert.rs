@@ -85,7 +85,11 @@ fn of_histogram(
         sum: Some(histogram.sample_sum),
         bucket_counts,
         explicit_bounds: bounded.iter().map(|bucket| bucket.upper_bound).collect(),
-        exemplars: histogram.bucket.iter().filter_map(|bucket| bucket.exemplar.as_ref().map(exemplar)).collect(),
+        exemplars: histogram
+            .bucket
+            .iter()
+            .filter_map(|bucket| bucket.exemplar.as_ref().map(exemplar))
+            .collect(),
         ..HistogramDataPoint::default()
     }
 }

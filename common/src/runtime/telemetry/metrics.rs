@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::settings::{self, Signal, Target, TelemetryError};
 use super::convert;
+use super::settings::{self, Signal, Target, TelemetryError};
 
 /// A task that sends until it is stopped.
 #[derive(Debug)]
@@ -107,7 +107,8 @@ impl Way {
     async fn send(&self, message: ExportMetricsServiceRequest) -> Result<(), String> {
         match self {
             Self::Http { client, url, headers } => {
-                let sent = client.post(url).headers(headers.clone()).body(message.encode_to_vec()).send().await;
+                let sent =
+                    client.post(url).headers(headers.clone()).body(message.encode_to_vec()).send().await;
                 let answer = sent.and_then(reqwest::Response::error_for_status);
                 answer.map(drop).map_err(|error| error.to_string())
             }

@@ -60,7 +60,8 @@ impl Telemetry {
         let provider = match settings::wanted(Signal::Logs)? {
             false => None,
             true => {
-                let exporter = LogExporter::builder().build().map_err(|e| settings::failed(Signal::Logs, &e))?;
+                let exporter =
+                    LogExporter::builder().build().map_err(|e| settings::failed(Signal::Logs, &e))?;
                 let provider = SdkLoggerProvider::builder();
                 Some(provider.with_resource(resource.clone()).with_batch_exporter(exporter).build())
             }
@@ -69,7 +70,8 @@ impl Telemetry {
             provider.as_ref().map(OpenTelemetryTracingBridge::new);
         logging::start(filter, format, bridge);
         if settings::wanted(Signal::Traces)? {
-            let exporter = SpanExporter::builder().build().map_err(|e| settings::failed(Signal::Traces, &e))?;
+            let exporter =
+                SpanExporter::builder().build().map_err(|e| settings::failed(Signal::Traces, &e))?;
             let mut processor = BatchSpanProcessor::builder(exporter).build();
             processor.set_resource(&resource);
             trace::start(Box::new(processor));
