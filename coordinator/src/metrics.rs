@@ -81,7 +81,9 @@ impl Default for Micros {
 
 /// One for each method and status.
 #[derive(Clone, Debug)]
-struct CallSeconds(Family<[(&'static str, String); 2], Histogram, fn() -> Histogram>);
+struct CallSeconds(Family<CallLabels, Histogram, fn() -> Histogram>);
+
+type CallLabels = [(&'static str, String); 2];
 
 impl Default for CallSeconds {
     fn default() -> Self {

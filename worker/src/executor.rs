@@ -40,7 +40,7 @@ pub struct PackWork {
     /// Its trials, as (first, count).
     pub ranges: Vec<(u64, u64)>,
     /// Where it comes from in its trace, if it is traced.
-    pub origin: Option<PackOrigin>,
+    pub origin: Option<Box<PackOrigin>>,
 }
 
 /// What a slot reports.
@@ -150,7 +150,7 @@ fn run(
 ) -> Report {
     let began = Instant::now();
     let PackWork { sweep, attempt, ranges, origin } = &job.work;
-    let mut span = origin.map(|origin| PackSpan::begin(origin, job.key, *attempt, sweep.id.as_str(), worker));
+    let mut span = origin.as_deref().map(|origin| PackSpan::begin(*origin, job.key, *attempt, sweep.id.as_str(), worker));
     let _within = span.as_ref().map(PackSpan::attach);
     let failed = |span: Option<PackSpan>, kind, message: String, poisoned| {
         if kind != FailureKind::Cancelled {

@@ -267,10 +267,9 @@ impl Hub {
             return;
         };
         let ranges = assignment.trials.iter().map(|range| (range.first, range.count)).collect();
-        let origin = TraceContext::parse(&assignment.traceparent).map(|context| PackOrigin {
-            context,
-            received: std::time::Instant::now(),
-            expected_seconds: assignment.expected_seconds,
+        let origin = TraceContext::parse(&assignment.traceparent).map(|context| {
+            let (received, expected_seconds) = (std::time::Instant::now(), assignment.expected_seconds);
+            Box::new(PackOrigin { context, received, expected_seconds })
         });
         let work = PackWork { sweep, attempt: assignment.attempt, ranges, origin };
         if self.slots.push(key, work).is_err() {

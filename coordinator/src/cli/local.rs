@@ -83,7 +83,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
     tokio::join!(term.stop(), ending);
     server.close().await;
     let view = match end {
-        Ok(End::Ended(view)) => view,
+        Ok(End::Ended(view)) => *view,
         Ok(End::Interrupted) => {
             eprintln!("interrupted: what is done is safe in {}; run the same again to resume", out.display());
             return Ok(Exit::Interrupted);
@@ -141,7 +141,7 @@ fn tell(args: &RunArgs, summary: &Summary, view: &SweepView, out: &Path) {
 }
 
 enum End {
-    Ended(SweepView),
+    Ended(Box<SweepView>),
     Interrupted,
 }
 
@@ -162,7 +162,7 @@ async fn follow(
         let progress = progress(&now, view, grid);
         if matches!(view.state, StoredState::Completed | StoredState::Cancelled) {
             display.finish(&progress);
-            return Ok(End::Ended(view.clone()));
+            return Ok(End::Ended(Box::new(view.clone())));
         }
         display.show(&progress);
         tokio::select! {

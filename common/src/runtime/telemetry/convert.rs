@@ -184,7 +184,7 @@ mod tests {
         let leader: Gauge = Gauge::default();
         leader.set(1);
         registry.register("leader", "Leads", leader);
-        let pack = HistogramWithExemplars::<Vec<(String, String)>>::new([0.1, 1.0]);
+        let pack = HistogramWithExemplars::<Vec<(String, String)>>::new([0.1, 1.0].into_iter());
         let labels = || {
             vec![
                 ("trace_id".to_owned(), "0af7651916cd43dd8448eb211c80319c".to_owned()),
