@@ -17,8 +17,10 @@ use tonic::service::interceptor::InterceptedService;
 use crate::access::{Access, Role};
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts};
 use crate::housekeeping::compact_ended;
+use crate::http::Site;
 use crate::leadership::Leadership;
 use crate::limits::{Limits, Throttle};
+use crate::live::Live;
 use crate::membership::{Embedded, Etcd, Membership};
 use crate::metrics::Metrics;
 use crate::rpc::SweepRpc;
@@ -103,11 +105,18 @@ impl Server {
         let election = config.etcd.map(EtcdLink::new);
         let mut serving = Vec::new();
         let metrics = Metrics::default();
+        let seat =
+            Seat::new(leading.clone(), config.store.clone(), election.clone(), config.advertise.clone());
+        let throttle = Throttle::new(config.limits);
+        let rpc = SweepRpc::new(seat.clone(), config.access.clone(), config.limits, throttle.clone());
         if let Some(listener) = config.http {
-            let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
-            let exposition = metrics.exposition(leading.clone());
+            let live = Live::new(config.store.clone());
+            let exposition = metrics.exposition(leading, live.clone());
+            let (rpc, throttle, access) = (rpc.clone(), throttle.clone(), config.access.clone());
+            let site = Site { rpc, seat, access, throttle, live, exposition };
+            let until = stop_serving.clone();
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(leading, exposition, access);
+                let app = crate::http::router(site);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
@@ -115,10 +124,9 @@ impl Server {
             }));
         }
         let registry = Embedded::default();
-        let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let (grpc, network) = (config.grpc.address()?, config.grpc.network());
         let served_registry = election.is_none().then(|| registry.clone());
-        let served = Served { seat, registry: served_registry, access: config.access, limits: config.limits };
+        let served = Served { rpc, throttle, registry: served_registry, access: config.access };
         serving.push(serve_grpc(config.grpc, served, config.tls.clone(), stop_serving.clone()).await);
         Ok(Self {
             grpc,
@@ -254,10 +262,10 @@ impl Term {
 
 /// What gRPC is served from.
 struct Served {
-    seat: Seat,
+    rpc: SweepRpc,
+    throttle: Throttle,
     registry: Option<Embedded>,
     access: Access,
-    limits: Limits,
 }
 
 /// Calls at once of one connection; watching is one.
@@ -265,13 +273,11 @@ const MAX_STREAMS: u32 = 1024;
 
 async fn serve_grpc<L: Listen>(
     listener: L,
-    Served { seat, registry, access, limits }: Served,
+    Served { rpc, throttle, registry, access }: Served,
     tls: Tls,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let throttle = Throttle::new(limits);
-    let rpc = SweepRpc::new(seat, access.clone(), limits, throttle.clone());
     let sweeps = v1::sweep_service_server::SweepServiceServer::new(rpc)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

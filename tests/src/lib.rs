@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`browser`] | a headless Chromium |
 //! | [`chaos`] | a cluster that is killed and frozen while it works |
 //! | [`fuzz`] | inputs of every kind, read from whatever bytes |
 //! | [`harm`] | bytes, broken in many ways |
@@ -12,6 +13,7 @@
 //! | [`s3`] | a server that speaks S3 |
 //! | [`toy`] | a model folder and texts, small enough for tests |
 
+pub mod browser;
 pub mod chaos;
 pub mod fuzz;
 pub mod harm;
