@@ -94,8 +94,7 @@ impl Exported {
         let sweep = Sweep::from_store(store, &store.read_sweep(&view.id).await?).await?;
         let name = format!("{}{:?}", view.id, std::time::Instant::now());
         let hash = ContentHash::of(name.as_bytes()).to_hex();
-        let name =
-            format!("evenkeel-export-{}-{}", std::process::id(), hash.get(..12).unwrap_or_default());
+        let name = format!("evenkeel-export-{}-{}", std::process::id(), hash.get(..12).unwrap_or_default());
         let exported = Self(std::env::temp_dir().join(name));
         let run = RunInfo {
             wall_seconds: Some(view.seconds),

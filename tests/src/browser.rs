@@ -39,7 +39,13 @@ impl Browser {
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 0</dev/null 1>&2"])
             .arg(chromium)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--remote-debugging-pipe",
+            ])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
             .args(["--hide-scrollbars", "--disable-dev-shm-usage"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
@@ -207,8 +213,7 @@ impl Browser {
     /// # Errors
     /// When the browser does not take it.
     pub fn resize(&mut self, width: u32, height: u32) -> anyhow::Result<()> {
-        let size =
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.order("Emulation.setDeviceMetricsOverride", size).map(|_| ())
     }
 

@@ -74,7 +74,9 @@ fn pass_on(mut client: TcpStream, address: &str, prefix: &str) -> anyhow::Result
         bytes.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        let length = head.lines().find_map(|line| {
+            line.to_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok()
+        });
         if body.len() >= length.unwrap_or(0) {
             break (head.to_owned(), body.to_owned());
         }

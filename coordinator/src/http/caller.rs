@@ -32,7 +32,8 @@ impl Caller {
             return Self { authorization: Some(header.as_bytes().to_vec()), signed_in: false };
         }
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut pairs =
+            cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let token = pairs.find(|(name, _)| *name == COOKIE).and_then(|(_, value)| from_hex(value));
         let signed_in = token.is_some();
         Self { authorization: token.map(|token| [b"Bearer ", &*token].concat()), signed_in }
@@ -84,7 +85,9 @@ pub fn foreign(headers: &HeaderMap) -> Option<String> {
     match text("sec-fetch-site") {
         Some("same-origin" | "none") => return None,
         Some(other) => {
-            return Some(format!("another site asked for this change (Sec-Fetch-Site: {other}); it is not made"));
+            return Some(format!(
+                "another site asked for this change (Sec-Fetch-Site: {other}); it is not made"
+            ));
         }
         None => {}
     }
@@ -104,7 +107,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| ((*name).parse().expect("name"), value.parse().expect("value"))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).parse().expect("name"), value.parse().expect("value")))
+            .collect()
     }
 
     #[test]
@@ -116,7 +122,9 @@ mod tests {
         assert!(caller.signed_in);
         let both = Caller::of(&headers(&[("cookie", &pair), ("authorization", "Bearer x")]));
         assert_eq!(both.authorization(), Some(&b"Bearer x"[..]));
-        for broken in ["evenkeel_token=", "evenkeel_token=f", "evenkeel_token=zz", "evenkeel_token=\u{e9}1", "x"] {
+        for broken in
+            ["evenkeel_token=", "evenkeel_token=f", "evenkeel_token=zz", "evenkeel_token=\u{e9}1", "x"]
+        {
             assert_eq!(Caller::of(&headers(&[("cookie", broken)])).authorization(), None, "{broken}");
         }
         let secure = cookie(Some("t"), &headers(&[("x-forwarded-proto", "https")])).expect("cookie");

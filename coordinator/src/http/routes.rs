@@ -32,7 +32,11 @@ const TRIALS: &[(&str, &str, &str)] = &[
     ("status", "string", "only trials that are `completed`, `diverged`, `failed`, `running` or `waiting`"),
     ("strategy", "string", "only trials of the strategy of this name"),
     ("worker", "string", "only trials of this worker"),
-    ("q", "string", "a trial's number, or a part of an error or of the name of a dataset, model, strategy or worker"),
+    (
+        "q",
+        "string",
+        "a trial's number, or a part of an error or of the name of a dataset, model, strategy or worker",
+    ),
     ("after", "integer", "only trials behind this one: `next` of the answer before"),
     ("limit", "integer", "how many at most: 100 unless said otherwise, 1000 at most"),
 ];

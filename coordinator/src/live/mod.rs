@@ -188,7 +188,8 @@ impl Reading {
             let last = state.segments.last_key_value().map(|(name, _)| name.clone());
             let there = state.segments.keys().all(|name| names.binary_search(name).is_ok());
             let is_new = |name: &&String| !state.segments.contains_key(*name);
-            let in_order = names.iter().filter(is_new).all(|name| last.as_ref().is_none_or(|last| name > last));
+            let in_order =
+                names.iter().filter(is_new).all(|name| last.as_ref().is_none_or(|last| name > last));
             if state.retried != retried || !there || !in_order {
                 *state = State::new(self.grid.clone(), retried);
             }

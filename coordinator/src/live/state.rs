@@ -179,7 +179,8 @@ impl State {
             if let Some(count) = figures.by_status.get_mut(place(row.status)) {
                 *count += 1;
             }
-            let measured = |value: Option<f64>| value.filter(|v| v.is_finite() && row.status == Status::Completed);
+            let measured =
+                |value: Option<f64>| value.filter(|v| v.is_finite() && row.status == Status::Completed);
             let (score, loo_mean) = (measured(row.score), measured(row.loo_mean));
             if let Some(score) = score {
                 figures.score.push(score);

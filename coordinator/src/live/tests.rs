@@ -1,4 +1,6 @@
-use evenkeel_common::results::{self, ExecutionRecord, Measures, Status, TestOutputs, TrialOutcome, TrialRecord};
+use evenkeel_common::results::{
+    self, ExecutionRecord, Measures, Status, TestOutputs, TrialOutcome, TrialRecord,
+};
 use evenkeel_common::spec::Spec;
 
 use super::*;
@@ -108,9 +110,12 @@ async fn figures_grow_with_segments_and_are_those_of_reading_everything_at_once(
     let desk = Desk::new().await;
     assert_eq!(desk.known().await.trials, 0);
     // Backwards, in small pieces, some trials twice: the first row counts.
-    for start in (0..150).rev().step_by(7) {
-        let records: Vec<_> =
-            (start..(start + 9).min(150)).map(|trial| record(trial, Status::Completed, score(trial) + if trial < start + 7 { 0.0 } else { 9.0 })).collect();
+    for start in (0..22).rev().map(|number| number * 7) {
+        let records: Vec<_> = (start..(start + 9).min(150))
+            .map(|trial| {
+                record(trial, Status::Completed, score(trial) + if trial < start + 7 { 0.0 } else { 9.0 })
+            })
+            .collect();
         desk.write(&records).await;
     }
     let live = desk.known().await;
@@ -175,8 +180,9 @@ async fn failures_are_void_once_they_are_tried_again_and_compaction_changes_noth
 #[tokio::test(flavor = "multi_thread")]
 async fn trials_are_found_by_number_name_and_error_page_by_page() {
     let desk = Desk::new().await;
-    let records: Vec<_> =
-        (0..60).map(|t| record(t, if t == 7 { Status::Failed } else { Status::Completed }, score(t))).collect();
+    let records: Vec<_> = (0..60)
+        .map(|t| record(t, if t == 7 { Status::Failed } else { Status::Completed }, score(t)))
+        .collect();
     desk.write(&records).await;
     let text = |text: &str| TrialQuery { text: Some(text.to_owned()), ..TrialQuery::default() };
     assert_eq!(desk.trials(text("42")).await, [42]);

@@ -179,7 +179,8 @@ fn find(state: &State, query: &TrialQuery, in_flight: &[PackStatus]) -> (Vec<u64
     };
     match query.status {
         Some(TrialState::Ended(status)) => {
-            let place = [Status::Completed, Status::Diverged, Status::Failed].iter().position(|s| *s == status);
+            let place =
+                [Status::Completed, Status::Diverged, Status::Failed].iter().position(|s| *s == status);
             narrow(place.and_then(|place| state.by_status.get(place)).cloned().unwrap_or_default());
         }
         Some(TrialState::Running) => narrow(flying()),
@@ -198,7 +199,12 @@ fn find(state: &State, query: &TrialQuery, in_flight: &[PackStatus]) -> (Vec<u64
             let mut found = RoaringTreemap::new();
             let hits = |word: &&String| word.to_lowercase().contains(text.as_str());
             state.errors.keys().filter(hits).filter_map(|e| state.errors.get(e)).for_each(|set| found |= set);
-            state.workers.keys().filter(hits).filter_map(|w| state.workers.get(w)).for_each(|set| found |= set);
+            state
+                .workers
+                .keys()
+                .filter(hits)
+                .filter_map(|w| state.workers.get(w))
+                .for_each(|set| found |= set);
             if names.none() {
                 narrow(found);
                 names.any = true;
@@ -207,7 +213,9 @@ fn find(state: &State, query: &TrialQuery, in_flight: &[PackStatus]) -> (Vec<u64
             }
         }
     }
-    let strategy = |at: usize| query.strategy.as_ref().is_none_or(|name| spec.strategies.get(at).is_some_and(|s| s.name == *name));
+    let strategy = |at: usize| {
+        query.strategy.as_ref().is_none_or(|name| spec.strategies.get(at).is_some_and(|s| s.name == *name))
+    };
     let fits = |index: u64| {
         let Some(at) = state.grid.coordinates(index) else { return false };
         let waits = query.status != Some(TrialState::Waiting)

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use super::figures::{
     count, counted, duration, escape, maybe, percent, percent_encoded, ratio, significant, time, votes,
 };
-use super::{MARKS, STYLE};
 use super::plots::Figure;
 use super::words::{findings, overview};
+use super::{MARKS, STYLE};
 use crate::export::{ExportError, Plots, Summary};
 
 /// Errors that the page lists.

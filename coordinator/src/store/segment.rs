@@ -83,7 +83,10 @@ pub async fn read_records(store: &Store, path: &str) -> Result<Vec<TrialRecord>,
 
 /// Reads, and takes a panic for damage: the hash covers the columns, but not the footer that says where they are, and the
 /// reader does not expect every footer there may be.
-pub(super) fn contained<T>(path: &str, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn contained<T>(
+    path: &str,
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(corrupt(path, &"its footer describes columns that cannot be")))
 }

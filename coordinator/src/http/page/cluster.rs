@@ -30,22 +30,39 @@ pub async fn workers(State(site): State<Site>, caller: Caller, headers: HeaderMa
             format!("{}{why}", state(&worker.state)),
             escape(&worker.device),
             worker.slots.to_string(),
-            worker.flops_per_second.map_or_else(|| "–".to_owned(), |speed| format!("{} GFLOP/s", significant(speed / 1e9, 3))),
+            worker
+                .flops_per_second
+                .map_or_else(|| "–".to_owned(), |speed| format!("{} GFLOP/s", significant(speed / 1e9, 3))),
             worker.packs.to_string(),
-            worker.sweep.as_deref().map(escape).map_or_else(|| "–".to_owned(), |id| format!("<a href=\"./sweeps/{id}\">{id}</a>")),
+            worker
+                .sweep
+                .as_deref()
+                .map(escape)
+                .map_or_else(|| "–".to_owned(), |id| format!("<a href=\"./sweeps/{id}\">{id}</a>")),
             thousands(worker.trials_done),
             thousands(worker.failures.into()),
             if drain {
                 let label = format!("<span class=\"unseen\"> {id}</span>");
-                let form = button(&format!("./workers/{}/drain", percent_encoded(&worker.id)), "Drain", "quiet");
+                let form =
+                    button(&format!("./workers/{}/drain", percent_encoded(&worker.id)), "Drain", "quiet");
                 form.replace("Drain</button>", &format!("Drain{label}</button>"))
             } else {
                 "–".to_owned()
             },
         ]
     });
-    let heads =
-        ["Worker", "State", "Device", "Slots", "Speed of a slot", "Packs", "Sweep", "Trials", "Failed packs", "Leave"];
+    let heads = [
+        "Worker",
+        "State",
+        "Device",
+        "Slots",
+        "Speed of a slot",
+        "Packs",
+        "Sweep",
+        "Trials",
+        "Failed packs",
+        "Leave",
+    ];
     let html = if workers.is_empty() {
         "<p>No worker is registered. Start one with <code>evenkeel-worker</code>.</p>".to_owned()
     } else {
@@ -78,12 +95,17 @@ pub async fn page(State(site): State<Site>, caller: Caller, headers: HeaderMap) 
     let mut page = Page::new(&site, &caller, &headers, "./", "Cluster");
     page.section = "Cluster";
     let leads = match (&health.leader, health.leading) {
-        (_, true) => format!("this coordinator leads{}", health.epoch.map(|e| format!(", epoch {e}")).unwrap_or_default()),
+        (_, true) => format!(
+            "this coordinator leads{}",
+            health.epoch.map(|e| format!(", epoch {e}")).unwrap_or_default()
+        ),
         (Some(leader), _) => format!("{} leads, this one stands by", escape(leader)),
         (None, _) => "none leads at the moment, this one stands by".to_owned(),
     };
     let store = match &health.store_stalled {
-        Some(reason) => format!("{} <strong>takes no results: {}</strong>", escape(&health.store), escape(reason)),
+        Some(reason) => {
+            format!("{} <strong>takes no results: {}</strong>", escape(&health.store), escape(reason))
+        }
         None => format!("{}, takes results", escape(&health.store)),
     };
     let mut html = entries([
@@ -91,7 +113,14 @@ pub async fn page(State(site): State<Site>, caller: Caller, headers: HeaderMap) 
         ("store", store),
         ("backlog", format!("{} trials delivered and not durable yet", thousands(health.backlog_trials))),
         ("sweeps", format!("{} not ended", thousands(health.sweeps as u64))),
-        ("workers", format!("{} ready of {}", thousands(health.workers_ready as u64), thousands(health.workers as u64))),
+        (
+            "workers",
+            format!(
+                "{} ready of {}",
+                thousands(health.workers_ready as u64),
+                thousands(health.workers as u64)
+            ),
+        ),
         ("version", format!("evenkeel {}", health.version)),
         ("protocol", format!("version {}; store format {}", health.protocol_version, health.format_version)),
     ]);

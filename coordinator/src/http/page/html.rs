@@ -23,10 +23,12 @@ pub fn state(name: &str) -> String {
     format!("<span class=\"state {name}\"><span aria-hidden=\"true\">{}</span> {name}</span>", mark(&name))
 }
 
-/// A table whose first column names the row. Cells are HTML; on narrow screens each row is a card.
+/// A table whose first column names the row. Cells are HTML; on narrow screens each row is a card, on others a table that is too
+/// wide scrolls by itself.
 pub fn table(caption: &str, heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut html = format!(
-        "<table class=\"cards\" role=\"table\"><caption>{}</caption><thead role=\"rowgroup\"><tr role=\"row\">",
+        "<div class=\"wide\" role=\"region\" aria-label=\"{0}\" tabindex=\"0\"><table class=\"cards\" role=\"table\">\
+         <caption>{0}</caption><thead role=\"rowgroup\"><tr role=\"row\">",
         escape(caption)
     );
     for head in heads {
@@ -42,13 +44,19 @@ pub fn table(caption: &str, heads: &[&str], rows: impl IntoIterator<Item = Vec<S
         }
         html.push_str("</tr>\n");
     }
-    html.push_str("</tbody></table>\n");
+    html.push_str("</tbody></table></div>\n");
     html
+}
+
+/// Text that a cell may break.
+pub fn long(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("<span class=\"long\">{}</span>", escape(text)) }
 }
 
 /// Boxes with a value and what it is.
 pub fn tiles(tiles: &[(String, &str)]) -> String {
-    let tiles = tiles.iter().map(|(value, what)| format!("<div><dt>{what}</dt><dd>{}</dd></div>", escape(value)));
+    let tiles =
+        tiles.iter().map(|(value, what)| format!("<div><dt>{what}</dt><dd>{}</dd></div>", escape(value)));
     format!("<dl class=\"figures\">{}</dl>\n", tiles.collect::<String>())
 }
 
@@ -101,14 +109,19 @@ mod tests {
     #[test]
     fn what_comes_from_outside_stays_text() {
         let evil = "<script>alert(1)</script>\"'";
-        for html in [state(evil), tiles(&[(evil.to_owned(), "x")]), button(evil, evil, ""), progress(evil, 1, 2)] {
+        for html in
+            [state(evil), tiles(&[(evil.to_owned(), "x")]), button(evil, evil, ""), progress(evil, 1, 2)]
+        {
             assert!(!html.contains("<script") && !html.contains("\"'"), "{html}");
         }
     }
 
     #[test]
     fn times_and_shares_are_short() {
-        assert_eq!([left(3.2), left(150.0), left(7300.0), left(1e6)], ["4 s", "3 min", "2 h 1 min", "11 days"]);
+        assert_eq!(
+            [left(3.2), left(150.0), left(7300.0), left(1e6)],
+            ["4 s", "3 min", "2 h 1 min", "11 days"]
+        );
         assert_eq!([percent(999, 1000), percent(1, 1), percent(0, 0)], ["99.9 %", "100 %", "100 %"]);
         assert_eq!(percent(999_999, 1_000_000), "99.9 %");
     }

@@ -55,8 +55,8 @@ pub fn router() -> Router<Site> {
 
 /// What everybody sees.
 pub fn open_router() -> Router<Site> {
-    let file = |kind: &'static str, text: &'static str| move || async move {
-        ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
+    let file = |kind: &'static str, text: &'static str| {
+        move || async move { ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text) }
     };
     let style = || async {
         let css = format!("{}{CSS}", crate::report::STYLE);
@@ -117,7 +117,13 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn new(site: &'a Site, caller: &'a Caller, headers: &'a HeaderMap, root: &'static str, title: &str) -> Self {
+    fn new(
+        site: &'a Site,
+        caller: &'a Caller,
+        headers: &'a HeaderMap,
+        root: &'static str,
+        title: &str,
+    ) -> Self {
         Self {
             site,
             caller,
@@ -158,7 +164,8 @@ impl<'a> Page<'a> {
             self.frame(&main)
         };
         let tag = format!("\"{}\"", blake3::hash(html.as_bytes()).to_hex().get(..24).unwrap_or_default());
-        let known = self.headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+        let known =
+            self.headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
         let mut response = if known && self.code == StatusCode::OK {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
@@ -174,7 +181,9 @@ impl<'a> Page<'a> {
     async fn banner(&self) -> String {
         let Some(driver) = self.site.seat.driver() else {
             let leads = match self.site.seat.leader().await {
-                Some(leader) => format!("<strong>{}</strong> leads; ask its page for what is running.", escape(&leader)),
+                Some(leader) => {
+                    format!("<strong>{}</strong> leads; ask its page for what is running.", escape(&leader))
+                }
                 None => "None leads at the moment.".to_owned(),
             };
             return format!(
@@ -193,7 +202,9 @@ impl<'a> Page<'a> {
             let current = if name == self.section { " aria-current=\"page\"" } else { "" };
             format!("<li><a href=\"{root}{path}\"{current}>{name}</a></li>")
         };
-        let nav = [("Sweeps", ""), ("Workers", "workers"), ("Cluster", "cluster")].map(|(n, p)| entry(n, p)).concat();
+        let nav = [("Sweeps", ""), ("Workers", "workers"), ("Cluster", "cluster")]
+            .map(|(n, p)| entry(n, p))
+            .concat();
         let out = if self.caller.signed_in && !self.site.access.is_open() {
             html::button(&format!("{root}sign-out"), "Sign out", "quiet")
         } else {
@@ -241,11 +252,20 @@ fn see(address: &str) -> Response {
 }
 
 /// Why there is no page, as one.
-async fn refused(site: &Site, caller: &Caller, headers: &HeaderMap, root: &'static str, refusal: &Refusal) -> Response {
+async fn refused(
+    site: &Site,
+    caller: &Caller,
+    headers: &HeaderMap,
+    root: &'static str,
+    refusal: &Refusal,
+) -> Response {
     let mut page = Page::new(site, caller, headers, root, "That did not work");
     page.code = refusal.code();
     page.again_after = 0;
     let message = escape(refusal.message());
-    page.fixed("refusal", format!("<p class=\"error\" role=\"alert\">{message}</p><p><a href=\"{root}\">All sweeps</a></p>"));
+    page.fixed(
+        "refusal",
+        format!("<p class=\"error\" role=\"alert\">{message}</p><p><a href=\"{root}\">All sweeps</a></p>"),
+    );
     page.respond().await
 }

@@ -20,7 +20,8 @@ pub struct Token {
 /// The whole document with the form.
 pub fn form(root: &str, error: Option<&str>) -> String {
     let head = head("Sign in", root);
-    let error = error.map(|error| format!("<p class=\"error\" role=\"alert\" id=\"why\">{}</p>", escape(error)));
+    let error =
+        error.map(|error| format!("<p class=\"error\" role=\"alert\" id=\"why\">{}</p>", escape(error)));
     let (error, described) = match error {
         Some(error) => (error, " aria-describedby=\"why\" aria-invalid=\"true\""),
         None => (String::new(), ""),
@@ -41,7 +42,11 @@ pub async fn page() -> Response {
 }
 
 /// Takes a token that may read.
-pub async fn sign_in(State(site): State<Site>, headers: HeaderMap, Form(Token { token }): Form<Token>) -> Response {
+pub async fn sign_in(
+    State(site): State<Site>,
+    headers: HeaderMap,
+    Form(Token { token }): Form<Token>,
+) -> Response {
     let token = token.trim();
     if let Err(denied) = site.access.check(Caller::with_token(token).authorization(), Role::Read) {
         let refusal = Refusal::from(denied);

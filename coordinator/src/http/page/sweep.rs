@@ -12,8 +12,8 @@ use tonic::Status;
 use super::super::caller::Caller;
 use super::super::{Refusal, Site, api as answers};
 use super::html::{
-    button, duration, escape, left, maybe, percent, percent_encoded, progress, significant, state, table,
-    thousands, tiles, time,
+    button, duration, escape, left, long, maybe, percent, percent_encoded, progress, significant, state,
+    table, thousands, tiles, time,
 };
 use super::{Page, document, refused, see, trials};
 use crate::access::Role;
@@ -57,7 +57,8 @@ async fn make<'a>(
 
     let mut page = Page::new(site, caller, headers, "../", &view.name);
     page.section = "Sweeps";
-    page.again_after = if sweep.ended() && figures.read >= 1.0 || site.seat.driver().is_none() { 10 } else { 1 };
+    page.again_after =
+        if sweep.ended() && figures.read >= 1.0 || site.seat.driver().is_none() { 10 } else { 1 };
     let may = page.may(Role::Submit) && site.seat.driver().is_some();
     let strategies: Vec<&str> = {
         let mut names: Vec<&str> = figures.lines.iter().map(|line| line.strategy.as_str()).collect();
@@ -211,7 +212,9 @@ changes!(
 );
 
 fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
-    let mut html = String::from("<section aria-labelledby=\"results-title\"><h2 id=\"results-title\">Stability so far</h2>\n");
+    let mut html = String::from(
+        "<section aria-labelledby=\"results-title\"><h2 id=\"results-title\">Stability so far</h2>\n",
+    );
     if figures.read < 1.0 {
         let _ = write!(
             html,
@@ -220,7 +223,11 @@ fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
         );
     }
     if figures.trials == 0 {
-        let waits = if sweep.ended() { "There is no result." } else { "Figures appear with the first durable results." };
+        let waits = if sweep.ended() {
+            "There is no result."
+        } else {
+            "Figures appear with the first durable results."
+        };
         let _ = write!(html, "<p>{waits}</p></section>");
         return Ok(html);
     }
@@ -233,7 +240,8 @@ fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
     html.push_str("<div class=\"pictures\">");
     let mut figure = |title: &str, legend: String, svg: Option<String>, says: &str| {
         if let Some(svg) = svg {
-            let _ = write!(html, "<figure><h3>{title}</h3>{legend}{svg}<figcaption>{says}</figcaption></figure>");
+            let _ =
+                write!(html, "<figure><h3>{title}</h3>{legend}{svg}<figcaption>{says}</figcaption></figure>");
         }
     };
     let scores = live::scores(&rows(|dot| Some(dot.score))).map_err(drawn)?;
@@ -250,7 +258,8 @@ fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
         distances,
         "How far training moves when one point is left out: a dot is a trial, the box spans the quartiles, whiskers the 5th to the 95th percentile.",
     );
-    let training: Vec<&LiveCurve> = figures.training.iter().filter(|curve| curve.points.len() > 1).take(LINE_COLORS).collect();
+    let training: Vec<&LiveCurve> =
+        figures.training.iter().filter(|curve| curve.points.len() > 1).take(LINE_COLORS).collect();
     let along = |value: fn(&crate::api::CurvePoint) -> Option<f64>| -> Vec<Vec<(f64, f64)>> {
         let points = |curve: &&LiveCurve| {
             let points = curve.points.iter();
@@ -258,10 +267,16 @@ fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
         };
         training.iter().map(points).collect()
     };
-    let losses = live::curves("Training loss of trials in training", "training loss (nats)", &along(|p| p.train_loss));
+    let losses =
+        live::curves("Training loss of trials in training", "training loss (nats)", &along(|p| p.train_loss));
     let scores = live::curves("Score of trials in training", "score on the test set", &along(|p| p.score));
     let legend = curve_legend(sweep, &training);
-    figure("Loss of trials in training", legend.clone(), losses.map_err(drawn)?, "Trials that train now, the first of them.");
+    figure(
+        "Loss of trials in training",
+        legend.clone(),
+        losses.map_err(drawn)?,
+        "Trials that train now, the first of them.",
+    );
     figure("Score of trials in training", legend, scores.map_err(drawn)?, "The same trials.");
     html.push_str("</div></section>");
     Ok(html)
@@ -280,10 +295,11 @@ fn curve_legend(sweep: &SweepStatus, training: &[&LiveCurve]) -> String {
 }
 
 fn strategies(lines: &[LiveLine]) -> String {
-    let heads = ["Strategy", "Trials", "Mean score", "SD over seeds", "SD of all", "Mean LOO", "Diverged", "Failed"];
+    let heads =
+        ["Strategy", "Trials", "Mean score", "SD over seeds", "SD of all", "Mean LOO", "Diverged", "Failed"];
     let rows = lines.iter().map(|line| {
         vec![
-            escape(&line.label),
+            long(&line.label),
             thousands(line.completed + line.diverged + line.failed),
             maybe(line.score_mean, 4),
             maybe(line.score_seed_sd, 3),
@@ -305,7 +321,8 @@ fn failures(figures: &Live, sweep: &SweepStatus) -> String {
         return String::new();
     }
     let id = escape(&sweep.id);
-    let mut html = String::from("<section aria-labelledby=\"failures-title\"><h2 id=\"failures-title\">Failures</h2>\n");
+    let mut html =
+        String::from("<section aria-labelledby=\"failures-title\"><h2 id=\"failures-title\">Failures</h2>\n");
     for failure in figures.failures.iter().take(ERRORS) {
         // An address is not made for long errors: some of the first line finds the same ones, mostly.
         let first = failure.error.lines().next().unwrap_or_default();
@@ -322,9 +339,11 @@ fn failures(figures: &Live, sweep: &SweepStatus) -> String {
         );
     }
     let listed: u64 = figures.failures.iter().take(ERRORS).map(|failure| failure.trials).sum();
-    let all: u64 = figures.failures.iter().map(|failure| failure.trials).sum::<u64>() + figures.unlisted_failures;
+    let all: u64 =
+        figures.failures.iter().map(|failure| failure.trials).sum::<u64>() + figures.unlisted_failures;
     if all > listed {
-        let _ = write!(html, "<p class=\"small\">{} more failed with other errors.</p>", thousands(all - listed));
+        let _ =
+            write!(html, "<p class=\"small\">{} more failed with other errors.</p>", thousands(all - listed));
     }
     html.push_str("</section>");
     html
@@ -354,7 +373,10 @@ pub async fn report(
 async fn make_report(site: &Site, id: &str) -> Result<String, Refusal> {
     let view = site.view(id).await?;
     if !SweepStatus::from(&site.rpc.status(&view)).ended() {
-        return Err(Status::failed_precondition(format!("sweep {id} has not ended: there is a report when it has")).into());
+        return Err(Status::failed_precondition(format!(
+            "sweep {id} has not ended: there is a report when it has"
+        ))
+        .into());
     }
     let _place = site.throttle.heavy()?;
     let exported = Exported::new(site.seat.store(), &view, Format::Parquet).await?;

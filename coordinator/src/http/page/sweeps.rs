@@ -75,7 +75,7 @@ async fn show(
 
 fn list(mut sweeps: Vec<SweepStatus>, root: &str) -> String {
     if sweeps.is_empty() {
-        return "<p>There is no sweep yet. Submit one below, or with <code>evenkeel submit my.yaml</code>.</p>".to_owned();
+        return "<p>There is no sweep yet. Submit one here, or with <code>evenkeel submit my.yaml</code>.</p>".to_owned();
     }
     sweeps.sort_by_key(|sweep| (sweep.ended(), std::cmp::Reverse(sweep.submitted_ms)));
     let hidden = sweeps.len().saturating_sub(SHOWN);
@@ -91,7 +91,11 @@ fn list(mut sweeps: Vec<SweepStatus>, root: &str) -> String {
             format!("{} of {}", thousands(done), thousands(sweep.trials)),
             if moving { format!("{}/s", significant(sweep.trials_per_second, 3)) } else { "–".to_owned() },
             sweep.seconds_left.map_or_else(|| "–".to_owned(), left),
-            if sweep.failed == 0 { "0".to_owned() } else { format!("<strong>{}</strong>", thousands(sweep.failed)) },
+            if sweep.failed == 0 {
+                "0".to_owned()
+            } else {
+                format!("<strong>{}</strong>", thousands(sweep.failed))
+            },
             time(sweep.submitted_ms),
         ]
     });
@@ -99,7 +103,9 @@ fn list(mut sweeps: Vec<SweepStatus>, root: &str) -> String {
     let table = table("Sweeps of this coordinator, the newest first", &heads, rows);
     match hidden {
         0 => table,
-        hidden => format!("{table}<p class=\"small\">{hidden} older ones are not shown; <code>evenkeel list</code> has all.</p>"),
+        hidden => format!(
+            "{table}<p class=\"small\">{hidden} older ones are not shown; <code>evenkeel list</code> has all.</p>"
+        ),
     }
 }
 

@@ -12,7 +12,7 @@ use tonic::Status;
 use super::super::caller::Caller;
 use super::super::{Refusal, Site, api as answers};
 use super::html::{
-    duration, entries, escape, maybe, percent_encoded, significant, state, table, thousands, time,
+    duration, entries, escape, long, maybe, percent_encoded, significant, state, table, thousands, time,
 };
 use super::{Page, refused};
 use crate::api::{CurvePoint, Trial, TrialRow, Trials};
@@ -22,7 +22,7 @@ use crate::report::{clip, live};
 /// Trials of a page.
 pub const PAGE: usize = 50;
 /// Errors in the table are cut here; the trial's own page has all of it.
-const ERROR: usize = 120;
+const ERROR: usize = 90;
 
 /// The form that looks for trials.
 pub fn search(id: &str, names: &HashMap<String, String>, strategies: &[&str]) -> String {
@@ -55,14 +55,14 @@ pub fn list(id: &str, found: &Trials, names: &HashMap<String, String>) -> String
         vec![
             format!("<a href=\"../sweeps/{id}/trials/{number}\">{}</a>", thousands(number)),
             state(row.status),
-            escape(&row.dataset),
-            escape(&row.strategy),
+            long(&row.dataset),
+            long(&row.strategy),
             row.seed.to_string(),
             maybe(row.score, 4),
             maybe(row.loo_mean, 3),
             row.duration_s.map_or_else(|| "–".to_owned(), duration),
             row.worker.as_deref().map_or_else(|| "–".to_owned(), escape),
-            row.error.as_deref().map(|error| escape(&clip(error, ERROR))).unwrap_or_default(),
+            row.error.as_deref().map(|error| long(&clip(error, ERROR))).unwrap_or_default(),
         ]
     });
     let heads = ["Trial", "Status", "Dataset", "Strategy", "Seed", "Score", "LOO", "Time", "Worker", "Error"];
@@ -70,7 +70,7 @@ pub fn list(id: &str, found: &Trials, names: &HashMap<String, String>) -> String
         "<p>No trial is like that.</p>".to_owned()
     } else {
         let table = table("Trials in the order of their numbers", &heads, rows);
-        format!("<div class=\"wide\" role=\"region\" aria-label=\"Table of trials\" tabindex=\"0\">{table}</div>")
+        format!("<div class=\"compact\">{table}</div>")
     };
     let kept: String = ["q", "status", "strategy", "worker"]
         .into_iter()
@@ -109,13 +109,14 @@ pub async fn page(
     let number = trial.row.trial_index;
     let mut page = Page::new(&site, &caller, &headers, "../../../", &format!("Trial {}", thousands(number)));
     page.section = "Sweeps";
-    let durable = TrialState::ALL.into_iter().any(|state| {
-        matches!(state, TrialState::Ended(_)) && state.name() == trial.row.status
-    });
+    let durable = TrialState::ALL
+        .into_iter()
+        .any(|state| matches!(state, TrialState::Ended(_)) && state.name() == trial.row.status);
     page.again_after = if durable { 10 } else { 1 };
     let way = |to: u64, rel: &str, label: &str| format!("<a rel=\"{rel}\" href=\"./{to}\">{label}</a> ");
     let back = number.checked_sub(1).map(|to| way(to, "prev", "← Trial before")).unwrap_or_default();
-    let forth = (number + 1 < view.total).then(|| way(number + 1, "next", "Trial after →")).unwrap_or_default();
+    let forth =
+        (number + 1 < view.total).then(|| way(number + 1, "next", "Trial after →")).unwrap_or_default();
     let nav = format!(
         "<nav aria-label=\"Trials\" class=\"paging\"><a href=\"../../{}\">Sweep {}</a> {back}{forth}</nav>",
         escape(view.id.as_str()),
@@ -128,9 +129,14 @@ pub async fn page(
 
 fn body(trial: &Trial) -> Result<String, Refusal> {
     let row = &trial.row;
-    let mut html = format!("<p class=\"headline\"><span role=\"status\">{}</span> {}</p>\n", state(row.status), says(row));
+    let mut html = format!(
+        "<p class=\"headline\"><span role=\"status\">{}</span> {}</p>\n",
+        state(row.status),
+        says(row)
+    );
     if let Some(error) = &row.error {
-        let _ = write!(html, "<pre class=\"error\" tabindex=\"0\" aria-label=\"Error\">{}</pre>", escape(error));
+        let _ =
+            write!(html, "<pre class=\"error\" tabindex=\"0\" aria-label=\"Error\">{}</pre>", escape(error));
     }
     html.push_str("<h2>What it is</h2>");
     html.push_str(&entries([
@@ -140,9 +146,11 @@ fn body(trial: &Trial) -> Result<String, Refusal> {
         ("seed", row.seed.to_string()),
         ("id", format!("<code>{}</code>", escape(&trial.trial_id))),
     ]));
-    for (what, config) in
-        [("dataset", &trial.dataset_config), ("model", &trial.model_config), ("strategy", &trial.strategy_config)]
-    {
+    for (what, config) in [
+        ("dataset", &trial.dataset_config),
+        ("model", &trial.model_config),
+        ("strategy", &trial.strategy_config),
+    ] {
         let _ = write!(
             html,
             "<details><summary>Configuration of the {what}</summary><pre tabindex=\"0\">{}</pre></details>",
@@ -163,9 +171,15 @@ fn body(trial: &Trial) -> Result<String, Refusal> {
     if !trial.measures.is_empty() {
         html.push_str("<h2>Measures</h2>");
         let rows = trial.measures.iter().map(|(name, value)| {
-            vec![format!("<code>{name}</code>"), significant(*value, 6), format!("<code>{value}</code>")]
+            let whole = value.fract() == 0.0 && value.abs() < 1e9;
+            let short = if whole { value.to_string() } else { significant(*value, 6) };
+            vec![format!("<code>{name}</code>"), short, format!("<code>{value}</code>")]
         });
-        html.push_str(&table("What was measured, as results.parquet names it", &["Measure", "Value", "All digits"], rows));
+        html.push_str(&table(
+            "What was measured, as results.parquet names it",
+            &["Measure", "Value", "All digits"],
+            rows,
+        ));
     }
     if let Some(distances) = &trial.distances {
         let _ = write!(

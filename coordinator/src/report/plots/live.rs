@@ -54,7 +54,8 @@ pub(crate) fn distances(lines: &[Row<'_>]) -> Result<Option<String>, ExportError
     // Over several powers of ten the small ones would be a heap at zero.
     let log = least > 0.0 && most / least > 100.0;
     let Some(scale) = Scale::of(values(), log) else { return Ok(None) };
-    let (title, axis) = ("Leave-one-out distances of each strategy", "mean leave-one-out distance of a trial");
+    let (title, axis) =
+        ("Leave-one-out distances of each strategy", "mean leave-one-out distance of a trial");
     let drawn = Chart::inline(title, height(rows.len()), (scale, axis), None, |chart| {
         for (place, (line, label, values)) in rows.iter().enumerate() {
             let top = ROW * place as i32;

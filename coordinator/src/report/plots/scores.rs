@@ -73,7 +73,13 @@ pub(super) fn density(values: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// Dots of a row, spread over its height so that equal values can be told apart: a golden-ratio sequence.
-pub(super) fn dots(chart: &Chart<'_>, line: usize, values: &[f64], y: i32, half: f64) -> Result<(), ExportError> {
+pub(super) fn dots(
+    chart: &Chart<'_>,
+    line: usize,
+    values: &[f64],
+    y: i32,
+    half: f64,
+) -> Result<(), ExportError> {
     let step = values.len().div_ceil(DOTS).max(1);
     for (k, value) in values.iter().step_by(step).enumerate() {
         let jitter = ((k as f64 * 0.618_034).fract() * 2.0 - 1.0) * half;
