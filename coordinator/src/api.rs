@@ -301,6 +301,8 @@ pub struct Live {
     pub sweep: String,
     /// How much of its durable results is in these figures, from 0 to 1. Ask again while it is below 1.
     pub read: f64,
+    /// Why these figures are not up to date, when the store gave no answer or is damaged.
+    pub problem: Option<String>,
     /// Trials that are in these figures.
     pub trials: u64,
     /// One a strategy, or one a point of its axes while they are few.

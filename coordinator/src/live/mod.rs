@@ -42,24 +42,28 @@ const TRIES: u32 = 4;
 #[derive(Clone)]
 pub struct Live {
     store: Store,
-    sweeps: Arc<Mutex<HashMap<SweepId, (Instant, Arc<Reading>)>>>,
+    sweeps: Arc<Mutex<Sweeps>>,
 }
+
+/// Sweeps, and when each was asked for last.
+type Sweeps = HashMap<SweepId, (Instant, Arc<Reading>)>;
 
 /// A sweep that is read.
 struct Reading {
     id: SweepId,
     grid: Arc<Grid>,
     state: Mutex<State>,
+    /// Why the last reading did not come to its end.
+    problem: Mutex<Option<String>>,
     /// Held by who reads.
     gate: Arc<tokio::sync::Mutex<Read>>,
 }
 
-/// When it was read last, and what went wrong.
+/// When it was read last, and how long that took.
 #[derive(Default)]
 struct Read {
     at: Option<Instant>,
     took: Duration,
-    error: Option<String>,
 }
 
 impl Live {
@@ -85,6 +89,7 @@ impl Live {
         Ok(api::Live {
             sweep: view.id.to_string(),
             read: state.read(),
+            problem: lock(&reading.problem).clone(),
             trials: state.seen.len(),
             lines: state.lines(true),
             failures,
@@ -127,7 +132,7 @@ impl Live {
             tokio::spawn(async move {
                 let began = Instant::now();
                 let read = reading.read(&store).await;
-                gate.error = read.err().map(|error| {
+                *lock(&reading.problem) = read.err().map(|error| {
                     tracing::warn!(sweep.id = %reading.id, %error, "live figures are not up to date");
                     error.to_string()
                 });
@@ -150,6 +155,7 @@ impl Live {
             id: id.clone(),
             state: Mutex::new(State::new(grid.clone(), None)),
             grid,
+            problem: Mutex::default(),
             gate: Arc::default(),
         });
         let mut sweeps = lock(&self.sweeps);

@@ -187,4 +187,3 @@ fn the_api_is_as_described_and_says_what_the_command_line_and_the_results_say() 
     }
     assert!(compared >= 9, "{compared}");
 }
-

@@ -118,4 +118,3 @@ impl Cluster {
 pub fn code(status: &str) -> u16 {
     status.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{status}"))
 }
-

@@ -156,7 +156,7 @@ impl<'a> Page<'a> {
         let mut main = String::with_capacity(1 << 16);
         for region in self.regions.iter().filter(|region| region.live || !only_live) {
             let live = if region.live { " data-live" } else { "" };
-            let _ = write!(main, "<div id=\"{}\" class=\"region\"{live}>{}</div>\n", region.id, region.html);
+            let _ = writeln!(main, "<div id=\"{}\" class=\"region\"{live}>{}</div>", region.id, region.html);
         }
         let html = if only_live {
             format!("<!DOCTYPE html><title>{} – Evenkeel</title>\n{main}", escape(&self.title))

@@ -222,6 +222,9 @@ fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
             (figures.read * 100.0).floor()
         );
     }
+    if let Some(problem) = &figures.problem {
+        let _ = write!(html, "<p class=\"banner\">Not up to date: {}</p>", escape(problem));
+    }
     if figures.trials == 0 {
         let waits = if sweep.ended() {
             "There is no result."
@@ -328,11 +331,11 @@ fn failures(figures: &Live, sweep: &SweepStatus) -> String {
         let first = failure.error.lines().next().unwrap_or_default();
         let part: String = first.chars().take(80).collect();
         let (count, trial) = (thousands(failure.trials), failure.first_trial);
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<details class=\"failure\"><summary>{count} × {}</summary><pre tabindex=\"0\">{}</pre>\
              <p><a href=\"../sweeps/{id}/trials/{trial}\">The first: trial {trial}</a> · \
-             <a href=\"../sweeps/{id}?status=failed&amp;q={}#search\">All of them</a></p></details>\n",
+             <a href=\"../sweeps/{id}?status=failed&amp;q={}#search\">All of them</a></p></details>",
             escape(&clip(first, 120)),
             escape(&failure.error),
             percent_encoded(&part),

@@ -115,8 +115,8 @@ pub async fn page(
     page.again_after = if durable { 10 } else { 1 };
     let way = |to: u64, rel: &str, label: &str| format!("<a rel=\"{rel}\" href=\"./{to}\">{label}</a> ");
     let back = number.checked_sub(1).map(|to| way(to, "prev", "← Trial before")).unwrap_or_default();
-    let forth =
-        (number + 1 < view.total).then(|| way(number + 1, "next", "Trial after →")).unwrap_or_default();
+    let next = Some(number + 1).filter(|to| *to < view.total);
+    let forth = next.map(|to| way(to, "next", "Trial after →")).unwrap_or_default();
     let nav = format!(
         "<nav aria-label=\"Trials\" class=\"paging\"><a href=\"../../{}\">Sweep {}</a> {back}{forth}</nav>",
         escape(view.id.as_str()),
