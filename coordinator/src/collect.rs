@@ -1,10 +1,11 @@
 //! From the segments in the store to an output directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use evenkeel_common::id::SweepId;
+use evenkeel_common::id::{ContentHash, SweepId};
 use evenkeel_common::results::TrialRecord;
 
+use crate::driver::SweepView;
 use crate::export::{ExportError, Exporter, Format, RunInfo, Summary};
 use crate::store::{Store, StoreError};
 use crate::submission::Sweep;
@@ -78,4 +79,54 @@ pub async fn collect(
     let written = writing.await.map_err(|error| CollectError::Died(error.to_string()))?;
     sent?;
     Ok(written?)
+}
+
+/// The output directory of a sweep in a temporary folder, which goes away with it.
+#[derive(Debug)]
+pub struct Exported(PathBuf);
+
+impl Exported {
+    /// Writes everything the sweep has until now.
+    ///
+    /// # Errors
+    /// When the store does not give its segments or the folder cannot be written.
+    pub async fn new(store: &Store, view: &SweepView, format: Format) -> Result<Self, CollectError> {
+        let sweep = Sweep::from_store(store, &store.read_sweep(&view.id).await?).await?;
+        let name = format!("{}{:?}", view.id, std::time::Instant::now());
+        let hash = ContentHash::of(name.as_bytes()).to_hex();
+        let name = format!("evenkeel-export-{}-{}", std::process::id(), hash.get(..12).unwrap_or_default());
+        let exported = Self(std::env::temp_dir().join(name));
+        let run = RunInfo {
+            wall_seconds: Some(view.seconds),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: Some(view.submitted_ms),
+            ..RunInfo::default()
+        };
+        collect(store, &sweep, &exported.0, format, run).await?;
+        Ok(exported)
+    }
+
+    /// Names of its files.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn files(&self) -> std::io::Result<Vec<String>> {
+        crate::export::files(&self.0)
+    }
+
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn read(&self, name: &str) -> std::io::Result<Vec<u8>> {
+        tokio::fs::read(self.0.join(name)).await
+    }
+}
+
+impl Drop for Exported {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::debug!(%error, "temporary export not removed");
+        }
+    }
 }

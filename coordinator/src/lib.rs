@@ -12,11 +12,13 @@
 //! | [`collect`], [`export`], [`report`] | from segments to the output directory |
 //! | [`compare`] | two output directories beside each other |
 //! | [`rpc`], [`http`], [`server`] | what is served, and the whole put together |
+//! | [`api`], [`live`] | what the JSON API says; live figures from what is durable |
 //! | [`housekeeping`] | compaction of what has ended |
 //! | [`access`], [`limits`] | who may do what, and how much of it |
 //! | [`cli`] | the commands |
 
 pub mod access;
+pub mod api;
 pub mod calls;
 pub mod cli;
 pub mod collect;
@@ -29,6 +31,7 @@ pub mod housekeeping;
 pub mod http;
 pub mod leadership;
 pub mod limits;
+pub mod live;
 pub mod membership;
 pub mod metrics;
 pub mod report;

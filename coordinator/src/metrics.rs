@@ -19,14 +19,20 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
+use crate::api::LiveLine;
 use crate::core::StatusCounts;
 use crate::driver::{DriverHandle, Snapshot, SweepView, WorkerState, state_name};
+use crate::live::Live;
 use crate::store::StoredState;
 
 /// The media type of what [`Metrics::text`] gives.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Sweeps with series of their own: those that go on, and the newest of those that ended.
 const MOST_SWEEPS: usize = 100;
+
+/// Running sweeps whose results are told, and lines of theirs.
+const MOST_LIVE: usize = 20;
+const MOST_LINES: usize = 500;
 
 type Label = [(&'static str, &'static str); 1];
 
@@ -185,7 +191,7 @@ impl Metrics {
 
     /// All that can be asked for, `driver` being there while this coordinator leads.
     #[must_use]
-    pub fn exposition(&self, driver: watch::Receiver<Option<DriverHandle>>) -> Exposition {
+    pub fn exposition(&self, driver: watch::Receiver<Option<DriverHandle>>, live: Live) -> Exposition {
         let mut registry = Registry::with_prefix("evenkeel");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The program that answers", build);
@@ -240,7 +246,7 @@ impl Metrics {
         );
         r.register("leader_terms", "Times this process began to lead", self.terms.clone());
         r.register("lease_losses", "Times it stopped because its lease was lost", self.lease_losses.clone());
-        registry.register_collector(Box::new(Now(driver)));
+        registry.register_collector(Box::new(Now(driver, live)));
         Exposition(Arc::new(registry))
     }
 }
@@ -268,7 +274,7 @@ impl Exposition {
 }
 
 /// What is the case.
-struct Now(watch::Receiver<Option<DriverHandle>>);
+struct Now(watch::Receiver<Option<DriverHandle>>, Live);
 
 impl fmt::Debug for Now {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -286,6 +292,7 @@ impl Collector for Now {
         let now = driver.snapshot();
         gauges.of_store(&now)?;
         gauges.of_sweeps(&now.sweeps)?;
+        gauges.of_stability(&now.sweeps, &self.1)?;
         gauges.of_workers(&now)
     }
 }
@@ -365,6 +372,34 @@ impl Gauges<'_, '_> {
             Some(&Unit::Seconds),
             shown.iter().map(|sweep| (id(&sweep), sweep.seconds)),
         )
+    }
+
+    /// What is known of the results of running sweeps; what is new is read in the background, for the next scrape.
+    fn of_stability(&mut self, sweeps: &[SweepView], live: &Live) -> fmt::Result {
+        let running = shown(sweeps).into_iter().filter(|sweep| sweep.state == StoredState::Running);
+        let lines: Vec<(&str, LiveLine)> = running
+            .take(MOST_LIVE)
+            .flat_map(|sweep| live.known(&sweep.id).into_iter().map(|line| (sweep.id.as_str(), line)))
+            .take(MOST_LINES)
+            .collect();
+        let of = |value: fn(&LiveLine) -> Option<f64>| {
+            lines.iter().filter_map(move |(sweep, line)| {
+                Some(([("sweep", *sweep), ("strategy", line.label.as_str())], value(line)?))
+            })
+        };
+        self.many(
+            "sweep_score_mean",
+            "Mean score of the completed trials of a running sweep.",
+            None,
+            of(|line| line.score_mean),
+        )?;
+        self.many(
+            "sweep_score_seed_sd",
+            "Standard deviation of their score over seeds, pooled over datasets.",
+            None,
+            of(|line| line.score_seed_sd),
+        )?;
+        self.many("sweep_loo_mean", "Their mean leave-one-out distance.", None, of(|line| line.loo_mean))
     }
 
     fn of_workers(&mut self, now: &Snapshot) -> fmt::Result {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use bytes::{Bytes, BytesMut};
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_common::id::{ContentHash, SweepId};
+use evenkeel_common::inputs::{Place, places};
 use evenkeel_common::runtime::{blocking, check_log_filter, set_log_filter};
 use evenkeel_common::spec::Spec;
 use evenkeel_proto::v1;
@@ -15,11 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Access, Role};
-use crate::collect::{CollectError, collect};
+use crate::collect::{CollectError, Exported};
 use crate::core::WorkerId;
 use crate::dispatch::{chunks, other_protocol};
 use crate::driver::{Change, CommandError, DriverHandle, SweepView, WorkerState};
-use crate::export::{Format, RunInfo};
+use crate::export::Format;
 use crate::limits::{Limits, Throttle};
 use crate::seat::Seat;
 use crate::store::{StoreError, StoredState};
@@ -67,7 +68,53 @@ impl SweepRpc {
         Ok(())
     }
 
-    fn status(&self, view: &SweepView) -> v1::SweepStatus {
+    /// Takes a spec that needs no files, as [`submit`](v1::sweep_service_server::SweepService::submit) does; `file` is what
+    /// errors call it.
+    ///
+    /// # Errors
+    /// When the spec or the sweep it makes is refused.
+    pub async fn submit_text(
+        &self,
+        authorization: Option<&[u8]>,
+        file: &str,
+        text: &str,
+    ) -> Result<v1::SubmitResponse, Status> {
+        self.access.check(authorization, Role::Submit)?;
+        let driver = self.seat.leading().await?;
+        let _place = self.throttle.heavy()?;
+        let spec = Spec::parse(file, text).map_err(|error| submission_status(&error.into()))?;
+        if let Some(place) = places(&spec).next() {
+            let at = match place {
+                Place::Dataset(at) => format!("datasets[{at}]"),
+                Place::Model(at) => format!("models[{at}]"),
+            };
+            return Err(Status::invalid_argument(format!(
+                "{file}: {at}: it is read from files, which cannot be sent this way: use `evenkeel submit`, which sends them along"
+            )));
+        }
+        self.take_in(&driver, file.to_owned(), spec, Vec::new()).await
+    }
+
+    async fn take_in(
+        &self,
+        driver: &DriverHandle,
+        file: String,
+        spec: Spec,
+        inputs: Vec<Vec<InputFile>>,
+    ) -> Result<v1::SubmitResponse, Status> {
+        let sweep = blocking(move || Sweep::new(&file, spec, inputs))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| submission_status(&error))?;
+        driver.refresh().await.map_err(|error| to_status(&error))?;
+        self.check_size(&sweep, driver)?;
+        let (view, created) = driver.submit(sweep).await.map_err(|error| to_status(&error))?;
+        Ok(v1::SubmitResponse { status: Some(self.status(&view)), created })
+    }
+
+    /// How a view is told.
+    #[must_use]
+    pub fn status(&self, view: &SweepView) -> v1::SweepStatus {
         status(view, self.seat.driver().map_or(0, |driver| ready_workers(&driver)))
     }
 
@@ -83,11 +130,17 @@ fn ready_workers(driver: &DriverHandle) -> usize {
     driver.snapshot().workers.iter().filter(|worker| worker.state == WorkerState::Ready).count()
 }
 
-fn parse_id(id: &str) -> Result<SweepId, Status> {
+/// An id from outside.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_id(id: &str) -> Result<SweepId, Status> {
     SweepId::parse(id).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn to_status(error: &CommandError) -> Status {
+/// An error of a command as a status.
+#[must_use]
+pub fn to_status(error: &CommandError) -> Status {
     let message = error.to_string();
     match error {
         CommandError::UnknownSweep { .. } | CommandError::UnknownWorker { .. } => Status::not_found(message),
@@ -167,15 +220,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
             .iter()
             .map(|input| input.files.iter().map(find).collect::<Result<Vec<_>, Status>>())
             .collect::<Result<Vec<_>, Status>>()?;
-        let name = header.file.clone();
-        let sweep = blocking(move || Sweep::new(&name, spec, inputs))
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| submission_status(&error))?;
-        driver.refresh().await.map_err(|error| to_status(&error))?;
-        self.check_size(&sweep, &driver)?;
-        let (view, created) = driver.submit(sweep).await.map_err(|error| to_status(&error))?;
-        Ok(Response::new(v1::SubmitResponse { status: Some(self.status(&view)), created }))
+        Ok(Response::new(self.take_in(&driver, header.file.clone(), spec, inputs).await?))
     }
 
     async fn list_sweeps(
@@ -372,46 +417,27 @@ async fn export(
     sender: &mpsc::Sender<Result<v1::Chunk, Status>>,
 ) -> Result<(), Status> {
     let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-    let store_status = |error: StoreError| to_status(&CommandError::Store(error));
-    let record = store.read_sweep(&view.id).await.map_err(store_status)?;
-    let sweep = Sweep::from_store(store, &record).await.map_err(store_status)?;
-    let folder = std::env::temp_dir().join(format!(
-        "evenkeel-export-{}-{}",
-        std::process::id(),
-        ContentHash::of(format!("{}{:?}", view.id, std::time::Instant::now()).as_bytes())
-            .to_hex()
-            .get(..12)
-            .unwrap_or_default()
-    ));
-    let run = RunInfo {
-        wall_seconds: Some(view.seconds),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started_ms: Some(view.submitted_ms),
-        ..RunInfo::default()
-    };
-    let sent = async {
-        collect(store, &sweep, &folder, format, run).await.map_err(|error| match error {
-            CollectError::Store(error) => store_status(error),
-            error => internal(&error),
-        })?;
-        let names = crate::export::files(&folder).map_err(|error| internal(&error))?;
-        for name in &names {
-            if !(wanted.is_empty() || wanted.contains(name)) {
-                continue;
-            }
-            let bytes: Bytes =
-                tokio::fs::read(folder.join(name)).await.map_err(|error| internal(&error))?.into();
-            for chunk in chunks(name, &bytes) {
-                if sender.send(Ok(chunk)).await.is_err() {
-                    return Ok(());
-                }
+    let exported = Exported::new(store, view, format).await.map_err(|error| collect_status(&error))?;
+    for name in &exported.files().map_err(|error| internal(&error))? {
+        if !(wanted.is_empty() || wanted.contains(name)) {
+            continue;
+        }
+        let bytes: Bytes = exported.read(name).await.map_err(|error| internal(&error))?.into();
+        for chunk in chunks(name, &bytes) {
+            if sender.send(Ok(chunk)).await.is_err() {
+                return Ok(());
             }
         }
-        Ok(())
     }
-    .await;
-    if let Err(error) = tokio::fs::remove_dir_all(&folder).await {
-        tracing::debug!(%error, "temporary export not removed");
+    Ok(())
+}
+
+/// Why there is no output directory, as a status.
+#[must_use]
+pub fn collect_status(error: &CollectError) -> Status {
+    match error {
+        CollectError::Store(StoreError::Corrupt { .. }) => Status::data_loss(error.to_string()),
+        CollectError::Store(_) => Status::unavailable(error.to_string()),
+        error => Status::internal(error.to_string()),
     }
-    sent
 }

@@ -73,7 +73,7 @@ impl Seat {
     }
 
     /// The address of another coordinator that leads, as the election tells it.
-    async fn leader(&self) -> Option<String> {
+    pub async fn leader(&self) -> Option<String> {
         let etcd = self.election.as_ref()?;
         let ask = async { etcd.client().await.ok()?.leader(etcd.config().leader_key()).await.ok() };
         let found = tokio::time::timeout(ANSWER_WITHIN, ask).await.ok()??;

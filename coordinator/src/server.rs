@@ -19,8 +19,10 @@ use crate::access::{Access, Role};
 use crate::calls::Calls;
 use crate::driver::{self, CommandError, DriverEnd, DriverHandle, DriverParts, TraceConfig};
 use crate::housekeeping::compact_ended;
+use crate::http::Site;
 use crate::leadership::Leadership;
 use crate::limits::{Limits, Throttle};
+use crate::live::Live;
 use crate::membership::{Embedded, Etcd, Membership};
 use crate::metrics::{Exposition, Metrics};
 use crate::rpc::SweepRpc;
@@ -109,12 +111,19 @@ impl Server {
         let election = config.etcd.map(EtcdLink::new);
         let mut serving = Vec::new();
         let metrics = Metrics::default();
-        let exposition = metrics.exposition(leading.clone());
+        let seat =
+            Seat::new(leading.clone(), config.store.clone(), election.clone(), config.advertise.clone());
+        let throttle = Throttle::new(config.limits);
+        let rpc = SweepRpc::new(seat.clone(), config.access.clone(), config.limits, throttle.clone());
+        let live = Live::new(config.store.clone());
+        let exposition = metrics.exposition(leading, live.clone());
         if let Some(listener) = config.http {
-            let (until, leading, access) = (stop_serving.clone(), leading.clone(), config.access.clone());
             let exposition = exposition.clone();
+            let (rpc, throttle, access) = (rpc.clone(), throttle.clone(), config.access.clone());
+            let site = Site { rpc, seat, access, throttle, live, exposition };
+            let until = stop_serving.clone();
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(leading, exposition, access);
+                let app = crate::http::router(site);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
@@ -122,16 +131,10 @@ impl Server {
             }));
         }
         let registry = Embedded::default();
-        let seat = Seat::new(leading, config.store.clone(), election.clone(), config.advertise.clone());
         let (grpc, network) = (config.grpc.address()?, config.grpc.network());
         let served_registry = election.is_none().then(|| registry.clone());
-        let served = Served {
-            seat,
-            registry: served_registry,
-            access: config.access,
-            limits: config.limits,
-            calls: Calls::new(metrics.clone()),
-        };
+        let calls = Calls::new(metrics.clone());
+        let served = Served { rpc, throttle, registry: served_registry, access: config.access, calls };
         serving.push(serve_grpc(config.grpc, served, config.tls.clone(), stop_serving.clone()).await);
         Ok(Self {
             grpc,
@@ -276,10 +279,10 @@ impl Term {
 
 /// What gRPC is served from.
 struct Served {
-    seat: Seat,
+    rpc: SweepRpc,
+    throttle: Throttle,
     registry: Option<Embedded>,
     access: Access,
-    limits: Limits,
     calls: Calls,
 }
 
@@ -288,13 +291,11 @@ const MAX_STREAMS: u32 = 1024;
 
 async fn serve_grpc<L: Listen>(
     listener: L,
-    Served { seat, registry, access, limits, calls }: Served,
+    Served { rpc, throttle, registry, access, calls }: Served,
     tls: Tls,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let throttle = Throttle::new(limits);
-    let rpc = SweepRpc::new(seat, access.clone(), limits, throttle.clone());
     let sweeps = v1::sweep_service_server::SweepServiceServer::new(rpc)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);

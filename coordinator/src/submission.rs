@@ -110,15 +110,25 @@ impl Sweep {
         Ok(Self { id, grid, inputs: records, files })
     }
 
+    /// The grid of a sweep of the store, without the bytes of its files.
+    ///
+    /// # Errors
+    /// When what the store has of it does not fit together.
+    pub fn stored_grid(record: &SweepRecord) -> Result<Grid, StoreError> {
+        let path = format!("sweeps/{}/spec.json", record.sweep_id);
+        let corrupt = |reason: String| StoreError::Corrupt { path: path.clone(), reason };
+        let spec =
+            Spec::parse(&path, &record.spec.to_string()).map_err(|error| corrupt(error.to_string()))?;
+        let infos: Vec<InputInfo> = record.inputs.iter().map(|input| input.info.clone()).collect();
+        Grid::new(Arc::new(spec), &infos).map_err(|error| corrupt(error.to_string()))
+    }
+
     /// A sweep from the store.
     ///
     /// # Errors
     /// When something of it is missing or does not fit the rest.
     pub async fn from_store(store: &Store, record: &SweepRecord) -> Result<Self, StoreError> {
-        let path = format!("sweeps/{}/spec.json", record.sweep_id);
-        let corrupt = |reason: String| StoreError::Corrupt { path: path.clone(), reason };
-        let spec =
-            Spec::parse(&path, &record.spec.to_string()).map_err(|error| corrupt(error.to_string()))?;
+        let grid = Self::stored_grid(record)?;
         let mut files = HashMap::new();
         let hashes: BTreeSet<&String> =
             record.inputs.iter().flat_map(|input| &input.files).map(|file| &file.hash).collect();
@@ -130,8 +140,6 @@ impl Sweep {
             }
             files.insert(hash.clone(), bytes);
         }
-        let infos: Vec<InputInfo> = record.inputs.iter().map(|input| input.info.clone()).collect();
-        let grid = Grid::new(Arc::new(spec), &infos).map_err(|error| corrupt(error.to_string()))?;
         Ok(Self { id: record.sweep_id.clone(), grid, inputs: record.inputs.clone(), files })
     }
 

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`browser`] | a headless Chromium |
 //! | [`chaos`] | a cluster that is killed and frozen while it works |
 //! | [`cost`] | what telemetry costs |
 //! | [`fuzz`] | inputs of every kind, read from whatever bytes |
@@ -14,6 +15,7 @@
 //! | [`s3`] | a server that speaks S3 |
 //! | [`toy`] | a model folder and texts, small enough for tests |
 
+pub mod browser;
 pub mod chaos;
 pub mod cost;
 pub mod fuzz;

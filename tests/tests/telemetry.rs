@@ -247,6 +247,8 @@ fn a_sweep_is_one_trace_over_three_processes_in_which_retries_are_linked_to_what
     })
     .expect("a record");
 
+    let page = http::body(&cluster.http, &format!("/sweeps/{sweep}")).expect("page");
+    assert!(page.contains(&format!("href=\"http://jaeger/trace/{id}\"")), "{page}");
     let shown = cluster.client(&["trace", &sweep]).output().expect("run");
     assert_eq!(printed(&shown).trim(), format!("http://jaeger/trace/{id}"));
     let shown =

@@ -150,7 +150,9 @@ fn run(
 ) -> Report {
     let began = Instant::now();
     let PackWork { sweep, attempt, ranges, origin } = &job.work;
-    let mut span = origin.as_deref().map(|origin| PackSpan::begin(*origin, job.key, *attempt, sweep.id.as_str(), worker));
+    let mut span = origin
+        .as_deref()
+        .map(|origin| PackSpan::begin(*origin, job.key, *attempt, sweep.id.as_str(), worker));
     let _within = span.as_ref().map(PackSpan::attach);
     let failed = |span: Option<PackSpan>, kind, message: String, poisoned| {
         if kind != FailureKind::Cancelled {

@@ -166,7 +166,11 @@ fn trace_url(text: &str) -> Result<String, String> {
     if !text.contains(place) {
         return Err(format!("it has to hold {place}, as in http://jaeger:16686/trace/{place}"));
     }
-    url::Url::parse(&text.replace(place, "0")).map_err(|error| format!("it is no address: {error}"))?;
+    let url =
+        url::Url::parse(&text.replace(place, "0")).map_err(|error| format!("it is no address: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("{}: is no scheme of pages; expected http or https", url.scheme()));
+    }
     Ok(text.to_owned())
 }
 

@@ -7,13 +7,15 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use evenkeel_common::PROTOCOL_VERSION;
 use evenkeel_proto::v1;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use super::args::{ClientArgs, ReportArgs, ResultsArgs, SubmitArgs, SweepArgs, WorkersArgs, WorkersCommand};
 use super::connection::{Client, Connection, is_gone};
 use super::exit::{Exit, Failure};
 use super::plan::{duration, thousands};
 use super::progress::{Display, Progress, TrainingLine};
+use crate::api;
 use crate::dispatch::{chunks, input_files};
 use crate::submission::Sweep;
 
@@ -46,11 +48,7 @@ pub async fn submit(args: SubmitArgs) -> Result<Exit, Failure> {
     let response = submitted?;
     let status = response.status.ok_or_else(|| Failure::unavailable("the coordinator answered nothing"))?;
     if args.client.json && !args.wait {
-        let mut value = status_json(&status);
-        if let Some(object) = value.as_object_mut() {
-            object.insert("created".into(), response.created.into());
-        }
-        println!("{value:#}");
+        print_json(&api::Submitted { status: (&status).into(), created: response.created });
         return Ok(Exit::Fine);
     }
     if !args.client.json {
@@ -65,14 +63,14 @@ pub async fn list(args: ClientArgs) -> Result<Exit, Failure> {
     let list = |mut client: Client| async move { client.list_sweeps(v1::ListSweepsRequest {}).await };
     let sweeps = Connection::open(&args).await?.ask("ListSweeps", list).await?.sweeps;
     if args.json {
-        println!("{:#}", json!({ "sweeps": sweeps.iter().map(status_json).collect::<Vec<_>>() }));
+        print_json(&api::Sweeps { sweeps: sweeps.iter().map(api::SweepStatus::from).collect() });
         return Ok(Exit::Fine);
     }
     let mut table = plain_table(&["sweep", "state", "trials", "done", "failed", "trials/s"]);
     for sweep in &sweeps {
         table.add_row([
             sweep.sweep_id.clone(),
-            state(sweep).to_owned(),
+            api::SweepStatus::from(sweep).state.to_owned(),
             thousands(sweep.total),
             thousands(done(sweep)),
             thousands(sweep.failed),
@@ -205,17 +203,7 @@ pub async fn workers(args: WorkersArgs) -> Result<Exit, Failure> {
     let list = |mut client: Client| async move { client.list_workers(v1::ListWorkersRequest {}).await };
     let workers = coordinator.ask("ListWorkers", list).await?.workers;
     if args.client.json {
-        let workers: Vec<Value> = workers
-            .iter()
-            .map(|w| {
-                json!({
-                    "id": w.id, "address": w.address, "version": w.version, "device": w.device, "slots": w.slots,
-                    "state": w.state, "reason": w.reason, "packs": w.packs, "sweep": w.sweep_id,
-                    "flops_per_second": w.speed, "failures": w.failures, "trials_done": w.trials_done,
-                })
-            })
-            .collect();
-        println!("{:#}", json!({ "workers": workers }));
+        print_json(&api::Workers { workers: workers.iter().map(api::WorkerStatus::from).collect() });
         return Ok(Exit::Fine);
     }
     let mut table = plain_table(&[
@@ -265,7 +253,7 @@ async fn follow(coordinator: &mut Connection, id: String, json: bool) -> Result<
                 Err(error) => return Err(error.into()),
             };
             if json {
-                println!("{}", status_json(&status));
+                println!("{}", serde_json::to_string(&api::SweepStatus::from(&status)).unwrap_or_default());
             }
             display.show(&progress(&status));
             last = Some(status);
@@ -310,38 +298,18 @@ fn done(status: &v1::SweepStatus) -> u64 {
     status.completed + status.diverged + status.failed
 }
 
-fn state(status: &v1::SweepStatus) -> &'static str {
-    match status.state() {
-        v1::SweepState::Running => "running",
-        v1::SweepState::Paused => "paused",
-        v1::SweepState::Completed => "completed",
-        v1::SweepState::Cancelled => "cancelled",
-        v1::SweepState::Unspecified => "unknown",
-    }
-}
-
-fn status_json(status: &v1::SweepStatus) -> Value {
-    json!({
-        "id": status.sweep_id, "name": status.name, "state": state(status), "trials": status.total,
-        "completed": status.completed, "diverged": status.diverged, "failed": status.failed,
-        "running": status.running, "submitted_ms": status.submitted_ms, "seconds": status.seconds,
-        "priority": status.priority, "trials_per_second": status.trials_per_second, "workers": status.workers,
-        "trace_id": (!status.trace_id.is_empty()).then_some(&status.trace_id),
-        "trace_url": (!status.trace_url.is_empty()).then_some(&status.trace_url),
-        "notice": (!status.notice.is_empty()).then_some(&status.notice),
-        "training": status.training.iter().map(|s| json!({
-            "trial": s.trial, "step": s.step, "steps": s.steps, "train_loss": s.train_loss, "score": s.score,
-        })).collect::<Vec<_>>(),
-    })
+/// Prints an answer of the API.
+fn print_json(answer: &impl Serialize) {
+    println!("{}", serde_json::to_string_pretty(answer).unwrap_or_default());
 }
 
 fn show(status: &v1::SweepStatus, json: bool) {
     if json {
-        println!("{:#}", status_json(status));
+        print_json(&api::SweepStatus::from(status));
         return;
     }
     println!("sweep      {}", status.sweep_id);
-    println!("state      {}", state(status));
+    println!("state      {}", api::SweepStatus::from(status).state);
     println!("trials     {} of {}", thousands(done(status)), thousands(status.total));
     println!(
         "           {} completed, {} diverged, {} failed, {} running",

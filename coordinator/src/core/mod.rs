@@ -42,7 +42,7 @@ mod tests;
 pub use action::Action;
 pub use event::{Event, GoneReason, StatusCounts, SweepShape};
 pub use ids::{PackId, WorkerId};
-pub use status::{SweepStatus, WorkerStatus};
+pub use status::{PackStatus, SweepStatus, WorkerStatus};
 pub use sweep::SweepState;
 pub use trials::TrialSet;
 

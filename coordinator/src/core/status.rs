@@ -10,6 +10,7 @@ use super::Core;
 use super::event::StatusCounts;
 use super::ids::WorkerId;
 use super::sweep::{Sweep, SweepState};
+use super::trials::TrialSet;
 use super::worker::Worker;
 
 /// Where a sweep stands. Its trials add up: `counts.total() + awaiting + running + pending == total`.
@@ -55,7 +56,27 @@ pub struct WorkerStatus {
     pub sweep: Option<SweepId>,
 }
 
+/// A pack in flight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackStatus {
+    /// The worker that has it.
+    pub worker: WorkerId,
+    /// Whether the worker said that it works on it.
+    pub started: bool,
+    /// Trials that it has not delivered.
+    pub trials: TrialSet,
+}
+
 impl Core {
+    /// The packs of a sweep in flight.
+    pub fn packs_of<'a>(&'a self, sweep: &'a SweepId) -> impl Iterator<Item = PackStatus> + 'a {
+        self.packs.values().filter(move |pack| pack.sweep == *sweep).map(|pack| PackStatus {
+            worker: pack.worker.clone(),
+            started: pack.started,
+            trials: pack.open.clone(),
+        })
+    }
+
     /// All sweeps that were added, by id.
     pub fn sweeps(&self) -> impl Iterator<Item = SweepStatus> + '_ {
         self.sweeps.iter().map(|(id, sweep)| sweep_status(id, sweep))

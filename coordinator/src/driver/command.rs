@@ -12,7 +12,7 @@ use super::snapshot::Rate;
 use super::traces::SweepTrace;
 use super::training::Training;
 use super::{Driver, Snapshot, SweepEntry, SweepView, WorkerState};
-use crate::core::{Event, WorkerId};
+use crate::core::{Event, PackStatus, WorkerId};
 use crate::dispatch::LinkCommand;
 use crate::store::{LoadedSweep, Store, StoreError, StoredState, data_path};
 use crate::submission::{Shape, Sweep};
@@ -109,6 +109,13 @@ pub enum Command {
         id: SweepId,
         /// When that is done.
         reply: Reply<()>,
+    },
+    /// Tell which trials of a sweep are in flight.
+    InFlight {
+        /// Which sweep.
+        id: SweepId,
+        /// Its packs.
+        reply: Reply<Vec<PackStatus>>,
     },
     /// Publish a snapshot now.
     Refresh {
@@ -275,6 +282,14 @@ impl DriverHandle {
         self.ask(|reply| Command::LogFilter { filter, workers, reply }).await
     }
 
+    /// The packs of a sweep in flight.
+    ///
+    /// # Errors
+    /// When the driver has ended.
+    pub async fn in_flight(&self, id: &SweepId) -> Result<Vec<PackStatus>, CommandError> {
+        self.ask(|reply| Command::InFlight { id: id.clone(), reply }).await
+    }
+
     /// Waits until the snapshot holds everything that happened until now.
     ///
     /// # Errors
@@ -354,6 +369,9 @@ impl Driver {
                 self.feed(Event::SweepRemoved { sweep: id });
                 self.publish();
                 let _ = reply.send(Ok(()));
+            }
+            Command::InFlight { id, reply } => {
+                let _ = reply.send(Ok(self.core.packs_of(&id).collect()));
             }
             Command::Refresh { reply } => {
                 self.publish();

@@ -14,7 +14,7 @@ mod workers;
 pub use command::{Change, Command, CommandError, DriverHandle, state_name};
 pub use snapshot::{Snapshot, SweepView, TraceView, WorkerState, WorkerView};
 pub use traces::TraceConfig;
-pub use training::TrainingView;
+pub use training::{CurvePoint, TrainingView};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

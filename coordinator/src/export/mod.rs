@@ -48,6 +48,7 @@ use crate::report::Figure;
 use file::{TableFile, TextFile};
 use groups::{Group, Groups};
 pub use outputs::PartingSummary;
+pub(crate) use points::Lines;
 use points::Points;
 pub use ranks::{MeanRank, Ranks};
 pub use slopes::{HeadsSlope, Slope};

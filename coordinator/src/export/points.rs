@@ -100,7 +100,7 @@ pub(super) struct Points {
 
 /// Lines of tables and plots: a strategy point each while they are few, else a strategy each.
 #[derive(Clone, Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     /// Strategy entry, label and number of points of each line.
     pub all: Vec<(usize, String, u64)>,
     /// First line of each strategy.
@@ -109,6 +109,11 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// The lines of a grid.
+    pub fn new(grid: &Grid) -> Self {
+        lines(grid)
+    }
+
     pub fn of(&self, strategy: usize, point: u64) -> usize {
         let first = self.first.get(strategy).copied().unwrap_or(0);
         if self.by_point { first + usize::try_from(point).unwrap_or(0) } else { first }

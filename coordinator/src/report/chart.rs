@@ -185,24 +185,44 @@ impl Chart<'_> {
         legend: &Legend<'_>,
         marks: impl Fn(&Chart<'_>) -> Drawn,
     ) -> Result<Drawing, ExportError> {
-        let (y, y_title) = y.map_or((None, ""), |(scale, title)| (Some(scale), title));
-        let draw = |total: u32, legend: &Legend<'_>| -> Result<String, ExportError> {
-            let mut svg = String::new();
-            {
-                let area = SVGBackend::with_string(&mut svg, (WIDTH, total)).into_drawing_area();
-                let chart = Chart { area, x: x.0.clone(), y: y.clone(), height: height as i32 };
-                chart.axes(x.1, y_title)?;
-                marks(&chart)?;
-                chart.legend(legend)?;
-                chart.area.present().map_err(failed)?;
-            }
-            Ok(svg)
-        };
         let total = height + LEGEND * legend.len() as u32;
+        let file = Self::render((height, total), &x, y.as_ref(), legend, &marks)?;
         Ok(Drawing {
-            inline: finish(&draw(height, &[])?, label, height, None),
-            file: finish(&draw(total, legend)?, label, total, Some(COLORS)),
+            inline: Self::inline(label, height, x, y, marks)?,
+            file: finish(&file, label, total, Some(COLORS)),
         })
+    }
+
+    /// The form for a page alone.
+    pub fn inline(
+        label: &str,
+        height: u32,
+        x: (Scale, &str),
+        y: Option<(Scale, &str)>,
+        marks: impl Fn(&Chart<'_>) -> Drawn,
+    ) -> Result<String, ExportError> {
+        let svg = Self::render((height, height), &x, y.as_ref(), &[], &marks)?;
+        Ok(finish(&svg, label, height, None))
+    }
+
+    fn render(
+        (height, total): (u32, u32),
+        x: &(Scale, &str),
+        y: Option<&(Scale, &str)>,
+        legend: &Legend<'_>,
+        marks: &impl Fn(&Chart<'_>) -> Drawn,
+    ) -> Result<String, ExportError> {
+        let (y, y_title) = y.map_or((None, ""), |(scale, title)| (Some(scale.clone()), *title));
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, (WIDTH, total)).into_drawing_area();
+            let chart = Chart { area, x: x.0.clone(), y, height: height as i32 };
+            chart.axes(x.1, y_title)?;
+            marks(&chart)?;
+            chart.legend(legend)?;
+            chart.area.present().map_err(failed)?;
+        }
+        Ok(svg)
     }
 
     /// A row for each line, below the axes.
@@ -282,6 +302,14 @@ impl Chart<'_> {
         let places: Vec<(i32, i32)> = points.iter().map(|(x, y, ..)| (self.x(*x), self.y(*y))).collect();
         self.path(places.clone(), color(line).stroke_width(5))?;
         places.into_iter().try_for_each(|at| self.mark(line, at, 11))
+    }
+
+    /// A line through (x, y) with one mark, at its end.
+    pub fn curve(&self, line: usize, points: &[(f64, f64)]) -> Drawn {
+        let places: Vec<(i32, i32)> = points.iter().map(|(x, y)| (self.x(*x), self.y(*y))).collect();
+        let last = places.last().copied();
+        self.path(places, color(line).stroke_width(4))?;
+        last.map_or(Ok(()), |at| self.mark(line, at, 10))
     }
 
     /// A mark whose shape, beside its colour, tells lines apart.

@@ -20,7 +20,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
 }
 
 /// The same, or a dash.
-pub(super) fn maybe(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn maybe(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".to_owned(), |value| significant(value, digits))
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn counted(value: u64, one: &str, many: &str) -> String {
 }
 
 /// A duration in seconds.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
         _ if seconds < 59.95 => {
@@ -83,7 +83,7 @@ pub(super) fn duration(seconds: f64) -> String {
 
 /// A time as `2026-01-31 12:00:00 UTC`, from milliseconds since the Unix epoch
 /// (days to civil date: Hinnant, *chrono-Compatible Low-Level Date Algorithms*).
-pub(super) fn time(millis: i64) -> String {
+pub(crate) fn time(millis: i64) -> String {
     let seconds = millis.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let shifted = days + 719_468;
@@ -136,7 +136,7 @@ fn superscript(exponent: i32) -> String {
 }
 
 /// Text from outside as HTML.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -154,7 +154,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// A text that keeps to so many characters.
-pub(super) fn clip(text: &str, most: usize) -> String {
+pub(crate) fn clip(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default().trim_end()),
         None => text.to_owned(),
@@ -162,7 +162,7 @@ pub(super) fn clip(text: &str, most: usize) -> String {
 }
 
 /// Text as part of a `data:` address (RFC 3986, §2.1).
-pub(super) fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {

@@ -13,9 +13,13 @@ mod theory;
 mod words;
 
 pub use figures::count as thousands;
-pub(crate) use figures::{counted, significant};
+pub(crate) use figures::{clip, counted, duration, escape, maybe, percent_encoded, significant, time};
 pub(crate) use page::page;
-pub(crate) use plots::{Figure, figures};
+pub(crate) use plots::{COLORS as LINE_COLORS, Figure, figures, live};
+/// Shapes of marks, as the pictures draw them.
+pub(crate) const MARKS: [&str; 4] = ["●", "■", "◆", "▲"];
+/// Colours and style that the report and the coordinator's page share.
+pub(crate) const STYLE: &str = concat!(include_str!("colors.css"), include_str!("style.css"));
 pub(crate) use table::plain as plain_table;
 pub use table::render as table;
 

@@ -7,16 +7,13 @@ use super::figures::{
 };
 use super::plots::Figure;
 use super::words::{findings, overview};
+use super::{MARKS, STYLE};
 use crate::export::{ExportError, Plots, Summary};
 
-const COLORS: &str = include_str!("colors.css");
-const STYLE: &str = include_str!("style.css");
 /// Errors that the page lists.
 const SHOWN_FAILURES: usize = 50;
 /// Longest text of a picture that the page holds for download, in bytes.
 const MOST_EMBEDDED: usize = 16 << 10;
-/// Shapes of marks, as the pictures draw them.
-const MARKS: [&str; 4] = ["●", "■", "◆", "▲"];
 
 /// The report as one HTML page: no script, nothing loaded from elsewhere.
 ///
@@ -35,7 +32,7 @@ pub(crate) fn page(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>{name} – stability report</title>\
-         <style>{COLORS}{STYLE}</style></head><body><main>\n<h1>{name}</h1>\n"
+         <style>{STYLE}</style></head><body><main>\n<h1>{name}</h1>\n"
     );
     if let Some(description) = &summary.description {
         let _ = writeln!(html, "<p class=\"lead\">{}</p>", escape(description));

@@ -15,6 +15,7 @@
 mod compact;
 mod fsck;
 mod gc;
+mod project;
 mod records;
 mod segment;
 mod sweeps;
@@ -24,6 +25,7 @@ mod writer;
 pub use compact::compact;
 pub use fsck::{Findings, Problem, check};
 pub use gc::{Collected, Retention, collect_garbage};
+pub use project::{Overview, OverviewRow, read_overview, read_rows};
 pub use records::{StateRecord, StoredState, SweepRecord};
 pub use segment::{Contents, read_contents, read_records, to_parquet};
 pub use sweeps::{LoadedSweep, Sequence, States, data_path, segment_path};

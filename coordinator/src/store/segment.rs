@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use evenkeel_common::id::ContentHash;
 use evenkeel_common::results::{self, Status, TrialRecord};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::file::metadata::{KeyValue, ParquetMetaData};
@@ -83,24 +83,37 @@ pub async fn read_records(store: &Store, path: &str) -> Result<Vec<TrialRecord>,
 
 /// Reads, and takes a panic for damage: the hash covers the columns, but not the footer that says where they are, and the
 /// reader does not expect every footer there may be.
-fn contained<T>(path: &str, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn contained<T>(
+    path: &str,
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(corrupt(path, &"its footer describes columns that cannot be")))
 }
 
 /// A segment that is read batch by batch.
-struct Opened<B> {
-    batches: B,
+pub(super) struct Opened<B> {
+    pub batches: B,
     /// Values of all columns, read or not.
-    values: u64,
-    rows: usize,
+    pub values: u64,
+    pub rows: usize,
 }
 
 /// Opens some columns of a segment, or all.
-fn open(
+pub(super) fn open(
     path: &str,
     bytes: Bytes,
     columns: Option<&[&str]>,
+) -> Result<Opened<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>>, StoreError> {
+    open_rows(path, bytes, columns, None)
+}
+
+/// The same, of some rows.
+pub(super) fn open_rows(
+    path: &str,
+    bytes: Bytes,
+    columns: Option<&[&str]>,
+    selection: Option<RowSelection>,
 ) -> Result<Opened<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>>, StoreError> {
     let builder =
         ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|error| corrupt(path, &error))?;
@@ -135,6 +148,10 @@ fn open(
         }
         None => builder,
     };
+    let builder = match selection {
+        Some(selection) => builder.with_row_selection(selection),
+        None => builder,
+    };
     let reader = builder.with_batch_size(16_384).build().map_err(|error| corrupt(path, &error))?;
     let path = path.to_owned();
     let batches = reader.map(move |batch| batch.map_err(|error| corrupt(&path, &error)));
@@ -153,7 +170,7 @@ fn check_hash(bytes: &Bytes, hash: &str, metadata: &ParquetMetaData) -> Result<(
     if within && ContentHash::of(hashed).to_hex() == hash { Ok(()) } else { Err(damaged) }
 }
 
-fn corrupt(path: &str, reason: &dyn std::fmt::Display) -> StoreError {
+pub(super) fn corrupt(path: &str, reason: &dyn std::fmt::Display) -> StoreError {
     StoreError::Corrupt { path: path.to_owned(), reason: reason.to_string() }
 }
 

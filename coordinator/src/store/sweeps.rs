@@ -226,7 +226,11 @@ impl Store {
         Ok(states)
     }
 
-    pub(super) async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {
+    /// Names of the segments of a sweep, in the order they count.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn segment_names(&self, id: &SweepId) -> Result<Vec<String>, StoreError> {
         let files = self.list(&format!("sweeps/{id}/segments")).await?;
         Ok(files.iter().filter_map(|file| file.strip_suffix(".parquet").map(str::to_owned)).collect())
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use evenkeel_tests::http;
 use evenkeel_tests::process::{
     Coordinator, Process, done, evenkeel, free_port, printed, program, run, status, until, worker,
 };
@@ -33,6 +34,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("aggregation") {
         aggregation()?;
+    }
+    if wanted("page") {
+        page()?;
     }
     if wanted("plan") {
         plan()?;
@@ -307,6 +311,83 @@ fn aggregation() -> anyhow::Result<()> {
     let rival = of("seconds");
     println!("| pandas + scipy, statistics of the score | {rival:.1} | {:.0} MB |", of("peak_mb"));
     println!("\nEvenkeel takes **1/{:.1}** of the time.\n", rival / seconds);
+    Ok(())
+}
+
+/// The page of a sweep with a million trials: right after the coordinator begun, and afterwards.
+fn page() -> anyhow::Result<()> {
+    const FILES: [&str; 3] = ["/assets/page.css", "/assets/page.js", "/assets/icon.svg"];
+    const COLD: usize = 5;
+    const WARM: usize = 30;
+    let dir = tempfile::tempdir()?;
+    let spec = dir.path().join("page.yaml");
+    fs::write(&spec, AGGREGATION_SPEC)?;
+    let http = format!("127.0.0.1:{}", free_port()?);
+    let start = || Coordinator::start_with(dir.path(), "coordinator", free_port()?, None, &["--http", &http]);
+    let ready = || until("it to lead", Duration::from_secs(120), || http::body(&http, "/readyz").ok());
+    let mut coordinator = start()?;
+    ready()?;
+    let workers: Vec<Process> = (0..2)
+        .map(|i| worker(dir.path(), &format!("worker-{i}"), ["--coordinator", &coordinator.endpoint]))
+        .collect::<Result<_, _>>()?;
+    let output = run(["submit", &spec.to_string_lossy(), "--wait", "--endpoint", &coordinator.endpoint])?;
+    let sweep = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
+    if !output.status.success() {
+        bail!("the sweep failed: {}", printed(&output));
+    }
+    drop(workers);
+    let load = || -> anyhow::Result<(f64, usize)> {
+        let began = Instant::now();
+        let mut bytes = http::body(&http, &format!("/sweeps/{sweep}"))?.len();
+        let seconds = began.elapsed().as_secs_f64();
+        for file in FILES {
+            bytes += http::body(&http, file)?.len();
+        }
+        Ok((seconds, bytes))
+    };
+    let live = || -> anyhow::Result<f64> {
+        let live: Value = serde_json::from_str(&http::body(&http, &format!("/api/v1/sweeps/{sweep}/live"))?)?;
+        live["read"].as_f64().context("no `read`")
+    };
+    let (mut cold, mut whole, mut warm, mut trial) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut most = 0;
+    for _ in 0..COLD {
+        coordinator.process.kill();
+        coordinator = start()?;
+        ready()?;
+        let began = Instant::now();
+        let (seconds, bytes) = load()?;
+        most = most.max(bytes);
+        cold.push(seconds);
+        until("all results to be read", Duration::from_secs(60), || live().ok().filter(|read| *read >= 1.0))?;
+        whole.push(began.elapsed().as_secs_f64());
+    }
+    for number in 0..WARM {
+        let (seconds, bytes) = load()?;
+        most = most.max(bytes);
+        warm.push(seconds);
+        let began = Instant::now();
+        http::body(&http, &format!("/sweeps/{sweep}/trials/{}", number * 33_331))?;
+        trial.push(began.elapsed().as_secs_f64());
+    }
+    println!("### Page\n");
+    println!(
+        "The page of a sweep with a million trials in {} segments, over HTTP, medians: of {COLD} first views after a start, which show what \
+         is read within 300 ms, and of {WARM} views afterwards. Bytes are those of everything that a view loads, without compression.\n",
+        fs::read_dir(dir.path().join(format!("store/sweeps/{sweep}/segments")))?.count()
+    );
+    println!("| | ms |\n|---|--:|");
+    let ms = |values: &mut [f64]| 1e3 * median(values);
+    println!("| first view after a start | **{:.0}** |", ms(&mut cold));
+    println!("| from there until all results are in it | {:.0} |", ms(&mut whole));
+    println!("| later views | **{:.0}** |", ms(&mut warm));
+    println!("| slowest later view | {:.0} |", 1e3 * warm.iter().copied().fold(0.0, f64::max));
+    println!("| page of a trial | {:.0} |", ms(&mut trial));
+    println!(
+        "\n{:.2} MB a view; the coordinator's peak memory is {} MB.\n",
+        most as f64 / 1e6,
+        peak_memory_mb(coordinator.process.pid())?
+    );
     Ok(())
 }
 

@@ -7,9 +7,11 @@
 //! | `ranks` | strategies ranked over datasets |
 //! | `seeds` | a heat map of seeds and datasets |
 //! | `theory` | distances beside their bounds |
+//! | `live` | what the coordinator's page shows while a sweep runs |
 //! | `axes` | the leave-one-out distance along n, γ and the steps |
 
 mod axes;
+pub(crate) mod live;
 mod ranks;
 mod ratios;
 mod scores;
@@ -20,7 +22,7 @@ use super::chart::Drawing;
 use crate::export::{ExportError, Plots, Summary};
 
 /// Lines that a picture has at most: the colours of the page.
-pub(super) const COLORS: usize = 8;
+pub(crate) const COLORS: usize = 8;
 /// Dots of a row, so that the page stays small.
 const DOTS: usize = 160;
 /// Height of a picture with two axes.

@@ -54,7 +54,7 @@ pub(super) fn violins(plots: &Plots<'_>) -> Result<Option<Figure>, ExportError> 
 
 /// Gaussian kernel density of sorted values, scaled to a greatest width of 1, with the bandwidth 0.9·min(SD, IQR/1.34)·n^(−1/5)
 /// (Silverman 1986, eq. 3.31).
-fn density(values: &[f64]) -> Vec<(f64, f64)> {
+pub(super) fn density(values: &[f64]) -> Vec<(f64, f64)> {
     let at = |p| quantile(values, p).unwrap_or(0.0);
     let sd = values.iter().copied().collect::<Sample>().variance().unwrap_or(0.0).sqrt();
     let iqr = (at(0.75) - at(0.25)) / 1.34;
@@ -73,7 +73,13 @@ fn density(values: &[f64]) -> Vec<(f64, f64)> {
 }
 
 /// Dots of a row, spread over its height so that equal values can be told apart: a golden-ratio sequence.
-fn dots(chart: &Chart<'_>, line: usize, values: &[f64], y: i32, half: f64) -> Result<(), ExportError> {
+pub(super) fn dots(
+    chart: &Chart<'_>,
+    line: usize,
+    values: &[f64],
+    y: i32,
+    half: f64,
+) -> Result<(), ExportError> {
     let step = values.len().div_ceil(DOTS).max(1);
     for (k, value) in values.iter().step_by(step).enumerate() {
         let jitter = ((k as f64 * 0.618_034).fract() * 2.0 - 1.0) * half;
