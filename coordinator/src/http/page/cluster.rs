@@ -28,17 +28,15 @@ pub async fn workers(State(site): State<Site>, caller: Caller, headers: HeaderMa
         vec![
             format!("{id}<br><small>{} · {}</small>", escape(&worker.address), escape(&worker.version)),
             format!("{}{why}", state(&worker.state)),
-            escape(&worker.device),
-            worker.slots.to_string(),
+            format!("{}<br><small>{}</small>", escape(&worker.device), slots(worker.slots)),
             worker
                 .flops_per_second
                 .map_or_else(|| "–".to_owned(), |speed| format!("{} GFLOP/s", significant(speed / 1e9, 3))),
             worker.packs.to_string(),
-            worker
-                .sweep
-                .as_deref()
-                .map(escape)
-                .map_or_else(|| "–".to_owned(), |id| format!("<a href=\"./sweeps/{id}\">{id}</a>")),
+            worker.sweep.as_deref().map(escape).map_or_else(
+                || "–".to_owned(),
+                |id| format!("<a href=\"./sweeps/{id}\"><small>{id}</small></a>"),
+            ),
             thousands(worker.trials_done),
             thousands(worker.failures.into()),
             if drain {
@@ -51,29 +49,22 @@ pub async fn workers(State(site): State<Site>, caller: Caller, headers: HeaderMa
             },
         ]
     });
-    let heads = [
-        "Worker",
-        "State",
-        "Device",
-        "Slots",
-        "Speed of a slot",
-        "Packs",
-        "Sweep",
-        "Trials",
-        "Failed packs",
-        "Leave",
-    ];
+    let heads = ["Worker", "State", "Device", "Speed", "Packs", "Sweep", "Trials", "Failed", "Leave"];
     let html = if workers.is_empty() {
         "<p>No worker is registered. Start one with <code>evenkeel-worker</code>.</p>".to_owned()
     } else {
         let table = table("Workers that are registered", &heads, rows);
         format!(
-            "{table}<p class=\"small\">Trials and failed packs are counted since this coordinator leads. A worker that drains finishes what it \
+            "{table}<p class=\"small\">Speed is that of a slot. Trials and failed packs are counted since this coordinator leads. A worker that drains finishes what it \
              runs, hands back the rest and leaves.</p>"
         )
     };
     page.live("workers", html);
     page.respond().await
+}
+
+fn slots(count: u32) -> String {
+    if count == 1 { "1 slot".to_owned() } else { format!("{} slots", thousands(count.into())) }
 }
 
 /// Lets a worker leave.

@@ -84,7 +84,7 @@ fn status(sweep: &SweepStatus) -> String {
     let mut html = format!(
         "<p><code>{id}</code> · submitted {}{}</p><p class=\"headline\"><span role=\"status\">{}</span> {} <span>{}</span></p>\n",
         time(sweep.submitted_ms),
-        trace(sweep),
+        if sweep.trace_id.is_some() { format!(" · {}", trace(sweep)) } else { String::new() },
         state(sweep.state),
         progress("Progress of the sweep", done, sweep.trials),
         percent(done, sweep.trials),
@@ -111,12 +111,12 @@ fn status(sweep: &SweepStatus) -> String {
     html
 }
 
-/// The way to its trace.
-fn trace(sweep: &SweepStatus) -> String {
+/// The way to its trace; nothing where it is not traced.
+pub fn trace(sweep: &SweepStatus) -> String {
     let Some(id) = &sweep.trace_id else { return String::new() };
     match &sweep.trace_url {
-        Some(url) => format!(" · <a href=\"{}\" rel=\"noreferrer\">trace</a>", escape(url)),
-        None => format!(" · trace <code>{}</code>", escape(id)),
+        Some(url) => format!("<a href=\"{}\" rel=\"noreferrer\">trace</a>", escape(url)),
+        None => format!("trace <code>{}</code>", escape(id)),
     }
 }
 

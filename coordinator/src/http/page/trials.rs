@@ -14,8 +14,9 @@ use super::super::{Refusal, Site, api as answers};
 use super::html::{
     duration, entries, escape, long, maybe, percent_encoded, significant, state, table, thousands, time,
 };
+use super::sweep::trace;
 use super::{Page, refused};
-use crate::api::{CurvePoint, Trial, TrialRow, Trials};
+use crate::api::{CurvePoint, SweepStatus, Trial, TrialRow, Trials};
 use crate::live::TrialState;
 use crate::report::{clip, live};
 
@@ -99,7 +100,7 @@ pub async fn page(
     let made = async {
         let trial = answers::one_trial(&site, &id, &index).await?;
         let view = site.view(&id).await?;
-        let body = body(&trial)?;
+        let body = body(&trial, &trace(&SweepStatus::from(&site.rpc.status(&view))))?;
         Ok::<_, Refusal>((trial, view, body))
     };
     let (trial, view, body) = match made.await {
@@ -127,7 +128,7 @@ pub async fn page(
     page.respond().await
 }
 
-fn body(trial: &Trial) -> Result<String, Refusal> {
+fn body(trial: &Trial, trace: &str) -> Result<String, Refusal> {
     let row = &trial.row;
     let mut html = format!(
         "<p class=\"headline\"><span role=\"status\">{}</span> {}</p>\n",
@@ -166,6 +167,10 @@ fn body(trial: &Trial) -> Result<String, Refusal> {
             ("pack begun", row.started_ms.map(time).unwrap_or_default()),
             ("took", row.duration_s.map(duration).unwrap_or_default()),
         ]));
+        if row.attempt > Some(1) && !trace.is_empty() {
+            let _ =
+                write!(html, "<p>Attempts before this one, and why they failed: {trace} of the sweep.</p>");
+        }
     }
     html.push_str(&curves(trial)?);
     if !trial.measures.is_empty() {
