@@ -166,6 +166,21 @@ fn counters_agree_with_what_is_durable_and_with_what_was_lost() {
     // A twin of a pack at the end of a sweep may finish too late to count.
     assert!(trials >= view["trials"].as_f64().expect("trials") && packs >= finished, "{trials} {packs}");
 
+    // Whoever looks for the meaning of a metric finds it.
+    let docs = fs::read_to_string(chart().join("../../docs/observability.md")).expect("docs");
+    for address in &cluster.http {
+        let text = http::body(address, "/metrics").expect("metrics");
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').expect("a type");
+            let end = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            assert!(docs.contains(&format!("| `{name}{end}` | {kind} |")), "{name}{end} is not documented");
+        }
+    }
+
     // What a worker takes along is counted as lost.
     cluster.submit(LONG);
     until("packs on both workers", LIMIT, || {

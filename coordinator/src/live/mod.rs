@@ -33,6 +33,10 @@ const SWEEPS: usize = 32;
 const WAIT: Duration = Duration::from_millis(300);
 /// How often the store is asked for what is new.
 const EVERY: Duration = Duration::from_secs(1);
+/// For people who look: all that is new, in a twentieth of the time.
+const LOOKING: Pace = Pace { rest: 20, most: None };
+/// For metrics, which are asked for all day: a hundredth of the time, however fast results come.
+const SCRAPING: Pace = Pace { rest: 100, most: Some(Duration::from_millis(200)) };
 /// Segments that are read at once.
 const AT_ONCE: usize = 4;
 /// How often reading begins anew when segments become others meanwhile.
@@ -59,11 +63,29 @@ struct Reading {
     gate: Arc<tokio::sync::Mutex<Read>>,
 }
 
-/// When it was read last, and how long that took.
+/// How much is read, and how often.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Pause after a reading, in times of what it took.
+    rest: u32,
+    /// Longest time of a reading; what is left is for the next one.
+    most: Option<Duration>,
+}
+
+/// When it was read last, how long that took, and whether that was all there is.
 #[derive(Default)]
 struct Read {
     at: Option<Instant>,
     took: Duration,
+    whole: bool,
+}
+
+impl Read {
+    fn is_due(&self, pace: Pace) -> bool {
+        let rested = self.at.is_none_or(|at| at.elapsed() > EVERY.max(self.took * pace.rest));
+        // Who looks does not wait for what metrics left.
+        rested || (pace.most.is_none() && !self.whole)
+    }
 }
 
 impl Live {
@@ -78,7 +100,7 @@ impl Live {
     /// # Errors
     /// When there is no such sweep or the store does not answer.
     pub async fn figures(&self, view: &SweepView) -> Result<api::Live, StoreError> {
-        let reading = self.fresh(&view.id).await?;
+        let reading = self.fresh(&view.id, LOOKING).await?;
         let state = lock(&reading.state);
         let (failures, unlisted_failures) = state.failures();
         let training = view.training.iter().map(|curve| api::LiveCurve {
@@ -114,7 +136,7 @@ impl Live {
         let (live, id) = (self.clone(), id.clone());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = live.fresh(&id).await {
+                if let Err(error) = live.fresh(&id, SCRAPING).await {
                     tracing::debug!(sweep.id = %id, %error, "no live figures");
                 }
             });
@@ -123,15 +145,16 @@ impl Live {
     }
 
     /// The sweep, read anew unless that was done a moment ago.
-    async fn fresh(&self, id: &SweepId) -> Result<Arc<Reading>, StoreError> {
+    async fn fresh(&self, id: &SweepId, pace: Pace) -> Result<Arc<Reading>, StoreError> {
         let reading = self.reading(id).await?;
         if let Ok(mut gate) = reading.gate.clone().try_lock_owned()
-            && gate.at.is_none_or(|at| at.elapsed() > EVERY.max(gate.took * 20))
+            && gate.is_due(pace)
         {
             let (reading, store) = (reading.clone(), self.store.clone());
             tokio::spawn(async move {
                 let began = Instant::now();
-                let read = reading.read(&store).await;
+                let read = reading.read(&store, pace).await;
+                gate.whole = matches!(read, Ok(true));
                 *lock(&reading.problem) = read.err().map(|error| {
                     tracing::warn!(sweep.id = %reading.id, %error, "live figures are not up to date");
                     error.to_string()
@@ -170,11 +193,11 @@ impl Live {
 }
 
 impl Reading {
-    /// Reads the segments that are new.
-    async fn read(&self, store: &Store) -> Result<(), StoreError> {
+    /// Reads the segments that are new; says whether none is left.
+    async fn read(&self, store: &Store, pace: Pace) -> Result<bool, StoreError> {
         let mut tries = 1;
         loop {
-            match self.read_new(store).await {
+            match self.read_new(store, pace).await {
                 // Segments became one, or the sweep was deleted and submitted again.
                 Err(StoreError::Missing { .. }) if tries < TRIES => {
                     tries += 1;
@@ -186,7 +209,8 @@ impl Reading {
         }
     }
 
-    async fn read_new(&self, store: &Store) -> Result<(), StoreError> {
+    async fn read_new(&self, store: &Store, pace: Pace) -> Result<bool, StoreError> {
+        let began = Instant::now();
         let States { retried, .. } = store.states(&self.id).await?;
         let names = store.segment_names(&self.id).await?;
         let new: Vec<String> = {
@@ -210,8 +234,11 @@ impl Reading {
         while let Some(segment) = reading.next().await {
             let (name, overview, errors) = segment?;
             lock(&self.state).push(name, &overview, errors);
+            if pace.most.is_some_and(|most| began.elapsed() > most) {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -9,7 +9,7 @@ use evenkeel_common::trial::Trial;
 use roaring::RoaringTreemap;
 
 use super::state::State;
-use super::{Live, Reading, lock};
+use super::{LOOKING, Live, Reading, lock};
 use crate::api;
 use crate::core::PackStatus;
 use crate::driver::{SweepView, TrainingView};
@@ -78,7 +78,7 @@ impl Live {
         query: &TrialQuery,
         in_flight: &[PackStatus],
     ) -> Result<api::Trials, StoreError> {
-        let reading = self.fresh(id).await?;
+        let reading = self.fresh(id, LOOKING).await?;
         let (found, next, read) = {
             let state = lock(&reading.state);
             let (found, next) = find(&state, query, in_flight);
@@ -103,7 +103,7 @@ impl Live {
         index: u64,
         in_flight: &[PackStatus],
     ) -> Result<Option<api::Trial>, StoreError> {
-        let reading = self.fresh(&view.id).await?;
+        let reading = self.fresh(&view.id, LOOKING).await?;
         let Some(trial) = reading.grid.trial(index) else { return Ok(None) };
         let record = self.records(&reading, &[index]).await?.remove(&index);
         let config = |text: String| serde_json::from_str(&text).unwrap_or_default();

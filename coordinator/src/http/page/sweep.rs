@@ -222,9 +222,9 @@ changes!(
 );
 
 fn results(figures: &Live, sweep: &SweepStatus) -> Result<String, Refusal> {
-    let mut html = String::from(
-        "<section aria-labelledby=\"results-title\"><h2 id=\"results-title\">Stability so far</h2>\n",
-    );
+    let title = if sweep.ended() { "Stability" } else { "Stability so far" };
+    let mut html =
+        format!("<section aria-labelledby=\"results-title\"><h2 id=\"results-title\">{title}</h2>\n",);
     if figures.read < 1.0 {
         let _ = write!(
             html,
