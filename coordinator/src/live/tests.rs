@@ -134,7 +134,7 @@ async fn figures_grow_with_segments_and_are_those_of_reading_everything_at_once(
         (degrees, sum) = (degrees + 4.0, sum + mean);
     }
     let line = &live.lines[0];
-    assert!((line.score_seed_sd.expect("sd") - (squares / degrees as f64).sqrt()).abs() < 1e-12);
+    assert!((line.score_seed_sd.expect("sd") - (squares / degrees).sqrt()).abs() < 1e-12);
     assert!((line.score_mean.expect("mean") - sum / 10.0).abs() < 1e-12);
     assert!((line.loo_mean.expect("loo") - sum / 100.0).abs() < 1e-12);
     assert_eq!(line.sample.len(), 50);
@@ -206,7 +206,7 @@ async fn trials_are_found_by_number_name_and_error_page_by_page() {
     let pack = PackStatus {
         worker: crate::core::WorkerId::from("w9".to_owned()),
         started: true,
-        trials: crate::core::TrialSet::from_ranges([58..70]),
+        trials: crate::core::TrialSet::from_ranges(std::iter::once(58..70)),
     };
     let running = TrialQuery { status: Some(TrialState::Running), limit: 100, ..TrialQuery::default() };
     let found = desk.live.trials(&desk.view.id, &running, &[pack]).await.expect("trials");
