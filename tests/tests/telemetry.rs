@@ -260,6 +260,36 @@ fn a_sweep_is_one_trace_over_three_processes_in_which_retries_are_linked_to_what
 }
 
 #[test]
+fn a_run_on_one_machine_is_a_trace_of_all_its_processes_within_that_of_its_caller() {
+    let receiver = Receiver::start().expect("receiver");
+    let dir = tempfile::tempdir().expect("directory");
+    let (spec, out) = (dir.path().join("spec.yaml"), dir.path().join("out"));
+    fs::write(&spec, HEADS).expect("write");
+    let id = "0af7651916cd43dd8448eb211c80319c";
+    let arguments =
+        ["run", &spec.to_string_lossy(), "--out", &out.to_string_lossy(), "--quiet", "--workers", "1"];
+    let output = evenkeel(arguments)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", grpc(&receiver))
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        .env("TRACEPARENT", format!("00-{id}-b7ad6b7169203331-01"))
+        .output()
+        .expect("run");
+    assert!(output.status.success(), "{}", printed(&output));
+    let spans = trace(&receiver, id, |spans| {
+        named(spans, "evenkeel run").len() == 1 && !named(spans, "pack.execute").is_empty()
+    });
+    assert_eq!(hex(&named(&spans, "evenkeel run")[0].1.parent_span_id), "b7ad6b7169203331");
+    let (_, sweep) = named(&spans, "sweep")[0];
+    assert_eq!(sweep.parent_span_id, named(&spans, "evenkeel run")[0].1.span_id);
+    for (service, span) in named(&spans, "pack.execute") {
+        assert_eq!(service, "evenkeel-worker");
+        let dispatched =
+            named(&spans, "pack.dispatch").into_iter().any(|(_, d)| d.span_id == span.parent_span_id);
+        assert!(dispatched, "{span:?}");
+    }
+}
+
+#[test]
 fn metrics_are_sent_too_and_their_examples_are_traces_that_exist() {
     let receiver = Receiver::start().expect("receiver");
     // By HTTP, as the specification has it without a word.

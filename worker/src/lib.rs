@@ -45,7 +45,7 @@ use evenkeel_common::id::ContentHash;
 use evenkeel_common::runtime::etcd::EtcdError;
 use evenkeel_common::runtime::objects::Objects;
 use evenkeel_common::runtime::secret::SecretError;
-use evenkeel_common::runtime::telemetry::{Service, Telemetry, TelemetryError};
+use evenkeel_common::runtime::telemetry::{Service, Telemetry, TelemetryError, flush_traces};
 use evenkeel_common::runtime::tls::TlsError;
 use evenkeel_common::runtime::{WorkerRecord, now_ms};
 use tokio::net::TcpListener;
@@ -205,6 +205,7 @@ fn leave_with_parent() {
         let mut sink = [0; 64];
         let mut stdin = std::io::stdin();
         while !matches!(stdin.read(&mut sink), Ok(0) | Err(_)) {}
+        flush_traces();
         leave(0);
     });
 }

@@ -45,8 +45,14 @@ pub fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let name = match &cli.command {
-        // It has a name and a life of its own.
-        Command::Coordinator(_) => return carry_out(cli.command).await,
+        // One has a name and a life of its own; the others are over before anybody could look.
+        Command::Coordinator(_)
+        | Command::Plan(_)
+        | Command::Schema
+        | Command::Certs(_)
+        | Command::Fsck(_)
+        | Command::Gc(_)
+        | Command::Completions { .. } => return carry_out(cli.command).await,
         Command::Run(_) => "evenkeel run",
         Command::Submit(_) => "evenkeel submit",
         Command::Watch(_) => "evenkeel watch",

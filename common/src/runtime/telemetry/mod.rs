@@ -26,6 +26,13 @@ use std::sync::Arc;
 /// Longest time that the end of a program waits for a receiver.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
+/// Sends the spans that are left, for a second at most: for a program that ends without coming to the end of `main`.
+pub fn flush_traces() {
+    if let Some(processor) = trace::processor() {
+        let _ = processor.shutdown_with_timeout(FLUSH_WITHIN / 2);
+    }
+}
+
 /// Which program it is.
 #[derive(Clone, Debug)]
 pub struct Service {
