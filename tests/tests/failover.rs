@@ -83,9 +83,12 @@ impl Cluster {
         sweep
     }
 
+    /// Somebody who watches, and has seen the first news.
     fn watch(&self, sweep: &str) -> Process {
         let command = evenkeel(["watch", sweep, "--endpoint", &self.endpoints()]);
-        Process::start(self.dir.path(), "watch", command).expect("watch")
+        let watch = Process::start(self.dir.path(), "watch", command).expect("watch");
+        until("the first news", LIMIT, || (!watch.log().is_empty()).then_some(())).expect("news");
+        watch
     }
 
     /// The results are those of the calm run.
