@@ -149,7 +149,8 @@ async fn traced<T>(
     method: &'static str,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<Response<T>, Status> {
-    let Some(parent) = TraceContext::current().filter(|_| trace::is_on()) else { return call.await };
+    let shown = |parent: &TraceContext| trace::is_on() && parent.is_sampled();
+    let Some(parent) = TraceContext::current().filter(shown) else { return call.await };
     let name = format!("evenkeel.v1.SweepService/{method}");
     let context = parent.child();
     let span = Span::begin(name.clone(), SpanKind::Client, context, Some(parent));

@@ -65,21 +65,18 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let telemetry = Telemetry::start(&service, level, LogFormat::Text).map_err(Failure::usage)?;
     // Whoever calls this program may trace it: the variable is the environment's form of the header.
     let caller = std::env::var("TRACEPARENT").ok().and_then(|text| TraceContext::parse(&text));
-    let outcome = if trace::is_on() {
+    let span = trace::is_on().then(|| {
         let context = caller.map_or_else(TraceContext::root, TraceContext::child);
-        let mut span = Span::begin(name, SpanKind::Internal, context, caller);
-        let outcome = context.within(carry_out(cli.command)).await;
-        span.error = outcome.as_ref().err().map(ToString::to_string);
-        if context.is_sampled() {
-            span.finish();
-        }
-        outcome
-    } else {
-        match caller {
-            Some(caller) => caller.within(carry_out(cli.command)).await,
-            None => carry_out(cli.command).await,
-        }
+        Span::begin(name, SpanKind::Internal, context, caller)
+    });
+    let outcome = match span.as_ref().map(|span| span.context).or(caller) {
+        Some(context) => context.within(carry_out(cli.command)).await,
+        None => carry_out(cli.command).await,
     };
+    if let Some(mut span) = span.filter(|span| span.context.is_sampled()) {
+        span.error = outcome.as_ref().err().map(ToString::to_string);
+        span.finish();
+    }
     telemetry.shutdown().await;
     outcome
 }

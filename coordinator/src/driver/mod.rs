@@ -263,17 +263,15 @@ impl Driver {
             Action::Dispatch { worker, sweep, pack, attempt, trials, expected_seconds, .. } => {
                 let Some(entry) = self.sweeps.get(&sweep) else { return };
                 let parent = entry.trace.map(|trace| trace.context);
-                let (worker_id, trial_set) = (&worker, &trials);
-                let sending = Sending {
+                let trace = self.packs.sent(&Sending {
                     pack,
-                    worker: worker_id,
+                    worker: &worker,
                     sweep: &sweep,
                     parent,
                     attempt,
-                    trials: trial_set,
+                    trials: &trials,
                     expected_seconds,
-                };
-                let trace = self.packs.sent(&sending);
+                });
                 let _within = trace.map(TraceContext::attach);
                 tracing::debug!(pack.id = pack.0, worker.id = %worker, trials = trials.len(), attempt, "pack dispatched");
                 let (sweep, pack) = (entry.sweep.clone(), pack.0);
