@@ -66,6 +66,8 @@ lint: setup ## Check formatting, clippy (warnings are errors) and the licences o
 	@$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
 	@echo '==> licences'
 	@python3 scripts/licences.py
+	@echo '==> table of the values of the chart'
+	@python3 scripts/values_reference.py --check
 
 bench: build ## Measure: trials a second, scheduling, time to recover
 	@echo '==> benchmarks'
