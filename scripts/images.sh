@@ -5,7 +5,7 @@
 # (CycloneDX). `pin` asks the registry for the digests of the base images and writes them into scripts/images.lock.
 #
 #   ENGINE=docker|podman   what builds [default: docker where `docker buildx` works, else podman]
-#   REGISTRY=ghcr.io/you   first part of the names [default: none]
+#   REGISTRY=ghcr.io/you   first part of the names [default: none with docker, localhost with podman]
 #   PLATFORM=linux/arm64   one platform [default: this machine's]
 #   PUSH=1                 push them, with docker also provenance and a list of contents as attestations; wants a clean checkout
 #                          and pinned base images
@@ -103,8 +103,8 @@ build() { # build NAME
 
 name_of() { # the name of an image
   case $1 in
-    worker-cuda) echo "${REGISTRY:+$REGISTRY/}evenkeel/worker:$version-cuda" ;;
-    *) echo "${REGISTRY:+$REGISTRY/}evenkeel/$1:$version" ;;
+    worker-cuda) echo "${registry:+$registry/}evenkeel/worker:$version-cuda" ;;
+    *) echo "${registry:+$registry/}evenkeel/$1:$version" ;;
   esac
 }
 
@@ -174,6 +174,9 @@ if [[ -n ${PUSH:-} ]]; then
 fi
 
 engine=$(find_engine)
+# podman takes a name without a registry for whatever it finds of that name: its own name for what was built here is said.
+registry=${REGISTRY:-}
+[[ $engine == docker || -n $registry ]] || registry=localhost
 trivy=$("$root/scripts/checkers.sh" trivy)
 mkdir -p "$out"
 # Not in /tmp: an image with CUDA does not fit into the memory that some mount there.
