@@ -17,6 +17,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 lock=$root/scripts/images.lock
 out=$root/out/images
 readonly ALL=(coordinator worker worker-cuda)
+readonly PREFIX=org.opencontainers.image
 
 say() { echo "images: $*"; }
 fail() { echo "images: $*" >&2; exit 1; }
@@ -71,7 +72,7 @@ pin() {
 }
 
 build() { # build NAME
-  local name=$1 dockerfile target=() ref flags
+  local name=$1 dockerfile target=() ref flags says
   case $name in
     coordinator) dockerfile=coordinator/Dockerfile ;;
     worker) dockerfile=worker/Dockerfile target=(--target cpu) ;;
@@ -89,8 +90,18 @@ build() { # build NAME
     # Attestations are not for images that are loaded: those get theirs when they are pushed.
     docker buildx build "${flags[@]}" --load --provenance=false "$root"
   else
-    podman build "${flags[@]}" "$root"
+    podman build "${flags[@]}" --iidfile "$work/id" "$root"
+    # podman's builder takes a LABEL from its cache when the text is the same, whatever the ARGs in it are now (seen with 4.3: the
+    # image named an earlier commit), and `--label` reaches the last stage alone. So they are said once more, word by word.
+    mkdir -p "$work/nothing"
+    podman build --quiet ${PLATFORM:+--platform "$PLATFORM"} --tag "$ref" --file - "$work/nothing" >/dev/null <<LABELS
+FROM $(<"$work/id")
+LABEL $PREFIX.version="$version" $PREFIX.revision="$revision" $PREFIX.created="$created" \\
+      $PREFIX.source="${SOURCE:-}" $PREFIX.base.name="$debian"
+LABELS
   fi
+  says=$("$engine" image inspect --format "{{index .Config.Labels \"$PREFIX.revision\"}}" "$ref")
+  [[ $says == "$revision" ]] || fail "$ref says that it was built from ${says:-nothing}, and not from $revision"
   list_contents "$name" "$ref"
   [[ -n ${PUSH:-} ]] || return 0
   say "pushing $ref"
@@ -156,6 +167,7 @@ done
 [[ ${PUSH:-1} == 1 ]] || fail "PUSH is '$PUSH'; it may be 1, or empty"
 [[ ${PLATFORM:-linux/amd64} =~ ^linux/(amd64|arm64)$ ]] || fail "PLATFORM is '$PLATFORM'; it may be linux/amd64 or linux/arm64"
 [[ ${REGISTRY:-a} =~ ^[a-z0-9]([a-z0-9._:/-]*[a-z0-9])?$ ]] || fail "REGISTRY is '$REGISTRY', which cannot begin the name of an image"
+[[ ${SOURCE:-} =~ ^[A-Za-z0-9:/._~%?=+@-]*$ ]] || fail "SOURCE is '$SOURCE', which is no address"
 read -ra further <<<"${BUILD_FLAGS:-}"
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' "$root/Cargo.toml")
