@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::metrics::Metrics;
+use crate::relay::Relayed;
 
 /// What is served here, of all that is: health and reflection are none of it.
 const OURS: &str = "/evenkeel.v1.";
@@ -76,11 +77,15 @@ where
             let response = answer.await?;
             let status = Status::from_header_map(response.headers());
             let code = status.as_ref().map_or(Code::Ok, Status::code);
+            // The leader measures and shows what it answers: here that is counted alone.
+            let relayed = response.extensions().get::<Relayed>().is_some();
             // Methods that there are: what callers ask for besides must not make a series each.
-            if code != Code::Unimplemented {
-                metrics.called(&method, name(code), began.elapsed().as_secs_f64());
+            match code {
+                Code::Unimplemented => {}
+                _ if relayed => metrics.relayed(&method, name(code)),
+                _ => metrics.called(&method, name(code), began.elapsed().as_secs_f64()),
             }
-            if let Some(span) = span.filter(|_| is_wanted(&method, caller, code)) {
+            if let Some(span) = span.filter(|_| !relayed && is_wanted(&method, caller, code)) {
                 let span = span
                     .with("rpc.system.name", "grpc")
                     .with("rpc.method", method)

@@ -7,6 +7,7 @@
 //! | [`dispatch`] | one stream to each worker |
 //! | [`membership`] | who is alive: etcd, or heartbeats |
 //! | [`leadership`] | who leads, and under which epoch |
+//! | [`lookout`], [`relay`] | who else leads; calls that are passed on to it |
 //! | [`store`] | what is true: immutable objects in a directory or S3 |
 //! | [`submission`] | from a spec and its files to a checked sweep |
 //! | [`collect`], [`export`], [`report`] | from segments to the output directory |
@@ -32,8 +33,10 @@ pub mod http;
 pub mod leadership;
 pub mod limits;
 pub mod live;
+pub mod lookout;
 pub mod membership;
 pub mod metrics;
+pub mod relay;
 pub mod report;
 pub mod rpc;
 pub mod seat;

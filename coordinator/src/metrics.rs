@@ -61,6 +61,7 @@ pub struct Metrics {
     segment: Seconds,
     segment_failures: Counter,
     calls: CallSeconds,
+    relayed: Family<CallLabels, Counter>,
     terms: Counter,
     lease_losses: Counter,
 }
@@ -90,6 +91,10 @@ impl Default for Micros {
 struct CallSeconds(Family<CallLabels, Histogram, fn() -> Histogram>);
 
 type CallLabels = [(&'static str, String); 2];
+
+fn call_labels(method: &str, code: &str) -> CallLabels {
+    [("rpc_method", method.to_owned()), ("rpc_response_status_code", code.to_owned())]
+}
 
 impl Default for CallSeconds {
     fn default() -> Self {
@@ -175,8 +180,12 @@ impl Metrics {
 
     /// A call was answered, so many seconds after it came.
     pub fn called(&self, method: &str, code: &str, seconds: f64) {
-        let labels = [("rpc_method", method.to_owned()), ("rpc_response_status_code", code.to_owned())];
-        self.calls.0.get_or_create(&labels).observe(seconds);
+        self.calls.0.get_or_create(&call_labels(method, code)).observe(seconds);
+    }
+
+    /// A call was passed on to the leader, which answered it.
+    pub fn relayed(&self, method: &str, code: &str) {
+        self.relayed.get_or_create(&call_labels(method, code)).inc();
     }
 
     /// This coordinator begins to lead.
@@ -243,6 +252,11 @@ impl Metrics {
             "Calls of clients and workers until they were answered, by method and status",
             Unit::Seconds,
             self.calls.0.clone(),
+        );
+        r.register(
+            "relayed_calls",
+            "Calls that the coordinator that leads answered for this one, by method and status",
+            self.relayed.clone(),
         );
         r.register("leader_terms", "Times this process began to lead", self.terms.clone());
         r.register("lease_losses", "Times it stopped because its lease was lost", self.lease_losses.clone());

@@ -80,7 +80,7 @@ impl SweepRpc {
         text: &str,
     ) -> Result<v1::SubmitResponse, Status> {
         self.access.check(authorization, Role::Submit)?;
-        let driver = self.seat.leading().await?;
+        let driver = self.seat.leading()?;
         let _place = self.throttle.heavy()?;
         let spec = Spec::parse(file, text).map_err(|error| submission_status(&error.into()))?;
         if let Some(place) = places(&spec).next() {
@@ -192,7 +192,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         self.access.check_call(&request, Role::Submit)?;
-        let driver = self.seat.leading().await?;
+        let driver = self.seat.leading()?;
         let _place = self.throttle.heavy()?;
         let mut inbox = request.into_inner();
         let first = inbox.message().await?.and_then(|request| request.message);
@@ -252,7 +252,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         request: Request<v1::WatchSweepRequest>,
     ) -> Result<Response<Self::WatchSweepStream>, Status> {
         self.access.check_call(&request, Role::Read)?;
-        let driver = self.seat.leading().await?;
+        let driver = self.seat.leading()?;
         // Who has just begun to lead knows its sweeps from the next snapshot on.
         driver.refresh().await.map_err(|error| to_status(&error))?;
         let id = self.find(&request.into_inner().sweep_id).await?.id;
@@ -291,7 +291,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
                 return Err(Status::invalid_argument("`change` is missing or unknown to this version"));
             }
         };
-        let driver = self.seat.leading().await?;
+        let driver = self.seat.leading()?;
         let view =
             driver.change(&parse_id(&request.sweep_id)?, change).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(self.status(&view)))
@@ -326,7 +326,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersResponse>, Status> {
         self.access.check_call(&request, Role::Read)?;
-        let driver = self.seat.leading().await?;
+        let driver = self.seat.leading()?;
         driver.refresh().await.map_err(|error| to_status(&error))?;
         let snapshot = driver.snapshot();
         let workers = snapshot.workers.iter().map(|worker| v1::WorkerStatus {
@@ -352,7 +352,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
     ) -> Result<Response<v1::DrainWorkerResponse>, Status> {
         self.access.check_call(&request, Role::Admin)?;
         let worker = WorkerId::from(request.into_inner().worker_id);
-        self.seat.leading().await?.drain_worker(worker).await.map_err(|error| to_status(&error))?;
+        self.seat.leading()?.drain_worker(worker).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(v1::DrainWorkerResponse {}))
     }
 
@@ -366,7 +366,7 @@ impl v1::sweep_service_server::SweepService for SweepRpc {
         let mut told = 0;
         if all_workers || !worker_ids.is_empty() {
             let named = worker_ids.into_iter().map(WorkerId::from).filter(|_| !all_workers).collect();
-            let driver = self.seat.leading().await?;
+            let driver = self.seat.leading()?;
             told = driver.set_log_filter(filter.clone(), named).await.map_err(|error| to_status(&error))?;
         } else {
             set_log_filter(&filter).map_err(Status::invalid_argument)?;

@@ -1,15 +1,14 @@
 //! The leader's seat: who sits in it, and what a coordinator that does not says to clients.
 
-use std::time::Duration;
-
 use evenkeel_common::id::SweepId;
-use evenkeel_common::runtime::etcd::EtcdLink;
 use evenkeel_common::runtime::trace::TraceContext;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
 
 use crate::driver::{DriverHandle, SweepView, TraceView};
+use crate::lookout::Known;
 use crate::store::{Store, StoreError};
 use crate::submission::Sweep;
 
@@ -17,29 +16,30 @@ use crate::submission::Sweep;
 pub const LEADER: &str = "evenkeel-leader";
 /// Where none leads at the moment.
 pub const NOBODY: &str = "none";
-/// How long etcd may take to say who leads.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether this coordinator leads, and what it knows while it does not.
 #[derive(Clone)]
 pub struct Seat {
     leads: watch::Receiver<Option<DriverHandle>>,
     store: Store,
-    election: Option<EtcdLink>,
-    /// What others see of this coordinator.
-    advertise: String,
+    known: watch::Receiver<Known>,
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seat").field("leads", &self.driver().is_some()).finish_non_exhaustive()
+    }
 }
 
 impl Seat {
-    /// Of a coordinator with this store and election; `leads` has its driver while it leads.
+    /// Of a coordinator with this store; `leads` has its driver while it leads, `known` who else does.
     #[must_use]
     pub fn new(
         leads: watch::Receiver<Option<DriverHandle>>,
         store: Store,
-        election: Option<EtcdLink>,
-        advertise: String,
+        known: watch::Receiver<Known>,
     ) -> Self {
-        Self { leads, store, election, advertise }
+        Self { leads, store, known }
     }
 
     /// The driver, while this coordinator leads.
@@ -52,33 +52,52 @@ impl Seat {
     ///
     /// # Errors
     /// While this coordinator does not lead: a refusal that says who does.
-    pub async fn leading(&self) -> Result<DriverHandle, Status> {
-        match self.driver() {
-            Some(driver) => Ok(driver),
-            None => Err(self.refusal().await),
-        }
+    pub fn leading(&self) -> Result<DriverHandle, Status> {
+        self.driver().ok_or_else(|| self.refusal())
     }
 
     /// What is said to those who need the leader: `UNAVAILABLE`, with its address in the metadata.
-    async fn refusal(&self) -> Status {
-        let leader = self.leader().await;
-        let mut status = Status::unavailable(match &leader {
-            Some(leader) => format!("this coordinator stands by; {leader} leads"),
-            None => "this coordinator stands by, and none leads at the moment; try again in a few seconds"
-                .to_owned(),
+    #[must_use]
+    pub fn refusal(&self) -> Status {
+        let Known { leader, trouble, .. } = self.known.borrow().clone();
+        let mut status = Status::unavailable(match (&leader, trouble.is_empty()) {
+            (Some(leader), true) => format!("this coordinator stands by; {leader} leads"),
+            (None, true) => "this coordinator stands by; try again in a few seconds".to_owned(),
+            (_, false) => format!("this coordinator stands by; {trouble}"),
         });
         let address = MetadataValue::try_from(leader.as_deref().unwrap_or(NOBODY));
         status.metadata_mut().insert(LEADER, address.unwrap_or(MetadataValue::from_static(NOBODY)));
         status
     }
 
-    /// The address of another coordinator that leads, as the election tells it.
-    pub async fn leader(&self) -> Option<String> {
-        let etcd = self.election.as_ref()?;
-        let ask = async { etcd.client().await.ok()?.leader(etcd.config().leader_key()).await.ok() };
-        let found = tokio::time::timeout(ANSWER_WITHIN, ask).await.ok()??;
-        let address = found.kv()?.value_str().ok()?.to_owned();
-        (address != self.advertise && !address.is_empty()).then_some(address)
+    /// The address of another coordinator that leads, as far as is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<String> {
+        self.known.borrow().leader.clone()
+    }
+
+    /// The connection to another coordinator that leads, if there is one.
+    #[must_use]
+    pub fn way(&self) -> Option<Channel> {
+        if self.driver().is_some() { None } else { self.known.borrow().way.clone() }
+    }
+
+    /// Whether calls are answered as the leader answers them, here or by passing them on.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn ready(&self) -> Result<String, String> {
+        if let Some(driver) = self.driver() {
+            return match &driver.snapshot().stalled {
+                Some(reason) => Err(format!("the store takes no results: {reason}")),
+                None => Ok("ok".to_owned()),
+            };
+        }
+        match &*self.known.borrow() {
+            Known { leader: Some(leader), way: Some(_), .. } => Ok(format!("standing by; {leader} leads")),
+            Known { trouble, .. } if trouble.is_empty() => Err("standing by".to_owned()),
+            Known { trouble, .. } => Err(format!("standing by; {trouble}")),
+        }
     }
 
     /// The store.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
+use tonic_health::server::HealthReporter;
 
 use crate::access::{Access, Role};
 use crate::calls::Calls;
@@ -23,8 +24,10 @@ use crate::http::Site;
 use crate::leadership::Leadership;
 use crate::limits::{Limits, Throttle};
 use crate::live::Live;
+use crate::lookout::{Known, LOOK_EVERY, Lookout};
 use crate::membership::{Embedded, Etcd, Membership};
 use crate::metrics::{Exposition, Metrics};
+use crate::relay::{Arrivals, Relay, Relaying};
 use crate::rpc::SweepRpc;
 use crate::seat::Seat;
 use crate::store::{Sequence, Store, StoreError};
@@ -51,6 +54,8 @@ pub struct ServerConfig<L = TcpListener> {
     pub compact_after: Option<Duration>,
     /// What is traced, where an exporter was started.
     pub traces: TraceConfig,
+    /// How old a connection of a client may become, if that is limited.
+    pub connection_age: Option<Duration>,
 }
 
 /// Why a coordinator did not start.
@@ -111,19 +116,29 @@ impl Server {
         let election = config.etcd.map(EtcdLink::new);
         let mut serving = Vec::new();
         let metrics = Metrics::default();
-        let seat =
-            Seat::new(leading.clone(), config.store.clone(), election.clone(), config.advertise.clone());
+        let (grpc, network) = (config.grpc.address()?, config.grpc.network());
+        let known = match election.clone() {
+            Some(election) => {
+                let (advertise, tls) = (config.advertise.clone(), config.tls.clone());
+                let (network, leads) = (network.clone(), leading.clone());
+                Lookout { election, advertise, tls, network, leads }.start(stop_serving.clone())
+            }
+            None => watch::channel(Known::default()).1,
+        };
+        let seat = Seat::new(leading.clone(), config.store.clone(), known);
+        let relay = Relay::new(seat.clone(), config.access.clone());
         let throttle = Throttle::new(config.limits);
         let rpc = SweepRpc::new(seat.clone(), config.access.clone(), config.limits, throttle.clone());
         let live = Live::new(config.store.clone());
         let exposition = metrics.exposition(leading, live.clone());
+        let mut page = None;
         if let Some(listener) = config.http {
-            let exposition = exposition.clone();
+            let (exposition, seat, relay) = (exposition.clone(), seat.clone(), relay.clone());
             let (rpc, throttle, access) = (rpc.clone(), throttle.clone(), config.access.clone());
-            let site = Site { rpc, seat, access, throttle, live, exposition };
+            let app = crate::http::router(Site { rpc, seat, relay, access, throttle, live, exposition });
+            page = Some(app.clone());
             let until = stop_serving.clone();
             serving.push(tokio::spawn(async move {
-                let app = crate::http::router(site);
                 let served = axum::serve(listener, app).with_graceful_shutdown(until.cancelled_owned()).await;
                 if let Err(error) = served {
                     tracing::error!(%error, "http server ended");
@@ -131,10 +146,17 @@ impl Server {
             }));
         }
         let registry = Embedded::default();
-        let (grpc, network) = (config.grpc.address()?, config.grpc.network());
-        let served_registry = election.is_none().then(|| registry.clone());
-        let calls = Calls::new(metrics.clone());
-        let served = Served { rpc, throttle, registry: served_registry, access: config.access, calls };
+        let served = Served {
+            rpc,
+            seat,
+            relay,
+            page: Arrivals(page),
+            throttle,
+            registry: election.is_none().then(|| registry.clone()),
+            access: config.access,
+            calls: Calls::new(metrics.clone()),
+            connection_age: config.connection_age,
+        };
         serving.push(serve_grpc(config.grpc, served, config.tls.clone(), stop_serving.clone()).await);
         Ok(Self {
             grpc,
@@ -280,18 +302,38 @@ impl Term {
 /// What gRPC is served from.
 struct Served {
     rpc: SweepRpc,
+    seat: Seat,
+    relay: Relay,
+    page: Arrivals,
     throttle: Throttle,
     registry: Option<Embedded>,
     access: Access,
     calls: Calls,
+    connection_age: Option<Duration>,
 }
 
 /// Calls at once of one connection; watching is one.
 const MAX_STREAMS: u32 = 1024;
 
+/// Keeps the health of the service up to date: it is well where [`Seat::ready`] says so. The program as a whole always is.
+async fn tell_health(reporter: HealthReporter, seat: Seat) {
+    type Sweeps = v1::sweep_service_server::SweepServiceServer<SweepRpc>;
+    let mut told = None;
+    loop {
+        let ready = seat.ready().is_ok();
+        if told.replace(ready) != Some(ready) {
+            match ready {
+                true => reporter.set_serving::<Sweeps>().await,
+                false => reporter.set_not_serving::<Sweeps>().await,
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 async fn serve_grpc<L: Listen>(
     listener: L,
-    Served { rpc, throttle, registry, access, calls }: Served,
+    Served { rpc, seat, relay, page, throttle, registry, access, calls, connection_age }: Served,
     tls: Tls,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
@@ -299,20 +341,27 @@ async fn serve_grpc<L: Listen>(
     let sweeps = v1::sweep_service_server::SweepServiceServer::new(rpc)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    health_reporter.set_serving::<v1::sweep_service_server::SweepServiceServer<SweepRpc>>().await;
+    let told = stop.clone();
+    tokio::spawn(async move { told.run_until_cancelled(tell_health(health_reporter, seat)).await });
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1();
+    let sweeps = Relaying { here: sweeps, relay };
     let sweeps = InterceptedService::new(sweeps, move |call| throttle.check_call(&call).map(|()| call));
     let registry = registry.map(|registry| {
         let check = move |call: tonic::Request<()>| access.check_call(&call, Role::Worker).map(|()| call);
         v1::membership_service_server::MembershipServiceServer::with_interceptor(registry, check)
     });
-    let mut router = tonic::transport::Server::builder()
+    let mut server = tonic::transport::Server::builder();
+    if let Some(age) = connection_age {
+        server = server.max_connection_age(age);
+    }
+    let mut router = server
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(MAX_STREAMS)
+        .layer(page)
         .layer(calls)
         .add_service(health)
         .add_service(sweeps)

@@ -136,6 +136,7 @@ impl World {
             tls: Tls::default(),
             traces: Default::default(),
             compact_after: Some(Duration::from_secs(3)),
+            connection_age: None,
         };
         let end = match Server::open(config).await {
             Ok(server) => {

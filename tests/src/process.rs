@@ -291,8 +291,11 @@ impl Coordinator {
         let address = format!("127.0.0.1:{port}");
         let scheme = if more.contains(&"--tls-cert") { "https" } else { "http" };
         let endpoint = format!("{scheme}://{address}");
-        let mut command = evenkeel(["coordinator", "--listen", &address, "--advertise", &endpoint]);
-        command.args(["--store", store]).args(more);
+        let mut command = evenkeel(["coordinator", "--listen", &address, "--store", store]);
+        command.args(more);
+        if !more.contains(&"--advertise") {
+            command.args(["--advertise", &endpoint]);
+        }
         if !more.contains(&"--http") {
             command.args(["--http", "127.0.0.1:0"]);
         }

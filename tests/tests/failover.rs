@@ -31,7 +31,7 @@ fn text(path: &Path) -> String {
 
 struct Cluster {
     dir: tempfile::TempDir,
-    _etcd: Etcd,
+    etcd: Etcd,
     coordinators: Vec<Coordinator>,
     workers: Vec<Process>,
     spec: PathBuf,
@@ -57,7 +57,7 @@ impl Cluster {
         let workers = (0..2)
             .map(|i| worker(dir.path(), &format!("worker-{i}"), ["--etcd", &etcd.url]).expect("worker"));
         let workers = workers.collect();
-        Some(Self { coordinators, workers, spec, expected, _etcd: etcd, dir })
+        Some(Self { coordinators, workers, spec, expected, etcd, dir })
     }
 
     fn endpoint(&self, at: usize) -> &str {
@@ -120,16 +120,13 @@ fn leads(coordinator: &Coordinator) -> bool {
 }
 
 #[test]
-fn a_coordinator_that_stands_by_answers_reads_and_points_to_the_leader() {
+fn a_coordinator_that_stands_by_answers_as_the_leader_does() {
     let Some(cluster) = Cluster::start() else { return };
     let sweep = cluster.midway();
     assert!(!leads(&cluster.coordinators[1]), "the second leads beside the first");
-    // Reads of what is durable, without the leader.
-    let here = status(cluster.endpoint(1), &sweep).expect("status");
-    assert!(here["notice"].as_str().is_some_and(|notice| notice.contains("stands by")), "{here}");
     let list = run(["list", "--json", "--endpoint", cluster.endpoint(1)]).expect("list");
     assert!(printed(&list).contains(&sweep), "{}", printed(&list));
-    // What only the leader can do is done by it, without a word to the user.
+    // Also what only the leader can do, without a word to the user.
     for command in [&["workers", "--json"][..], &["pause", &sweep], &["resume", &sweep]] {
         let output = run(command.iter().chain(&["--endpoint", cluster.endpoint(1)])).expect("run");
         assert!(output.status.success(), "{command:?}: {}", printed(&output));
@@ -157,6 +154,36 @@ fn a_killed_leader_is_followed_by_the_other_and_clients_go_along() {
     );
     assert!(watch.wait(LIMIT).expect("end").success(), "{}", watch.log());
     assert!(watch.log().contains("looking for the one that leads"), "{}", watch.log());
+    cluster.check(&sweep);
+}
+
+/// Behind a Service a client sees one address, and reaches no coordinator by its own.
+#[test]
+fn a_client_that_knows_only_a_standby_stays_with_it_from_leader_to_leader() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let port = free_port().expect("port");
+    let third = Coordinator::start(cluster.dir.path(), "third", port, Some(&cluster.etcd.url));
+    cluster.coordinators.push(third.expect("coordinator"));
+    let passes_on = |log: String, to: &str| {
+        log.lines().any(|line| line.contains("calls are passed on") && line.contains(to)).then_some(())
+    };
+    until("the third to reach the first", LIMIT, || {
+        passes_on(cluster.coordinators[2].process.log(), cluster.endpoint(0))
+    })
+    .expect("a way");
+    let sweep = cluster.midway();
+    let command = evenkeel(["watch", &sweep, "--endpoint", cluster.endpoint(2)]);
+    let mut watch = Process::start(cluster.dir.path(), "watch-third", command).expect("watch");
+    until("the first news", LIMIT, || (!watch.log().is_empty()).then_some(())).expect("news");
+    let mut first = cluster.coordinators.remove(0);
+    assert!(first.process.kill(), "the leader had ended before it was killed");
+    // Who stood longest is next: the second leads, and the third goes on to stand by.
+    until("the second to lead", LIMIT, || leads(&cluster.coordinators[0]).then_some(())).expect("a leader");
+    assert!(watch.wait(LIMIT).expect("end").success(), "{}", watch.log());
+    assert!(watch.log().contains("looking for the one that leads"), "{}", watch.log());
+    let (second, third) = (&cluster.coordinators[0], &cluster.coordinators[1]);
+    passes_on(third.process.log(), &second.endpoint).expect("passed on to the second");
+    assert!(!leads(third));
     cluster.check(&sweep);
 }
 

@@ -16,7 +16,7 @@ use super::tls::{TlsError, TlsFiles, TlsFlags, chain};
 use super::trace::{Span, SpanKind, TraceContext};
 
 /// Life of a lease without renewal. Workers are to be gone from etcd within 10 s of their death.
-const LEASE_TTL: Duration = Duration::from_secs(5);
+pub const LEASE_TTL: Duration = Duration::from_secs(5);
 /// Three chances within a life.
 const RENEW_EVERY: Duration = Duration::from_millis(1500);
 /// How much earlier than etcd its holder takes a lease for lost, so that it never believes in it for longer.

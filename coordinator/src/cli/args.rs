@@ -147,6 +147,10 @@ pub(super) struct CoordinatorArgs {
     /// Most sweeps that have not ended
     #[arg(long, env = "EVENKEEL_MAX_SWEEPS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_sweeps: u32,
+    /// How old a client's connection may become before the client is asked for a new one, so that a balancer can spread them
+    /// anew; what runs goes on. 0s for any age
+    #[arg(long, env = "EVENKEEL_MAX_CONNECTION_AGE", default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub max_connection_age: Duration,
     /// Most requests a second of one client, by its token or else by its address; twice as many at once
     #[arg(long, env = "EVENKEEL_MAX_REQUESTS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_requests: u32,

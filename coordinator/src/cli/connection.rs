@@ -165,8 +165,11 @@ async fn traced<T>(
     answer
 }
 
-/// Whether a call failed because nobody is at the other end any more.
+/// Whether a call failed because nobody is at the other end any more, or the leader is gone behind who passed it on.
 pub(super) fn is_gone(status: &Status) -> bool {
+    if status.metadata().contains_key(LEADER) {
+        return true;
+    }
     let transport = std::error::Error::source(status).is_some();
     transport && matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
 }

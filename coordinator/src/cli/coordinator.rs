@@ -73,7 +73,8 @@ pub async fn serve(args: CoordinatorArgs) -> Result<Exit, Failure> {
         access,
         limits,
         tls,
-        compact_after: (args.compact_after > Duration::ZERO).then_some(args.compact_after),
+        compact_after: Some(args.compact_after).filter(|after| !after.is_zero()),
+        connection_age: Some(args.max_connection_age).filter(|age| !age.is_zero()),
         traces: TraceConfig { packs_per_minute: args.trace_packs, url: args.trace_url },
     };
     let server = Server::open(config).await?;

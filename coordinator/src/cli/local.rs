@@ -42,6 +42,7 @@ pub async fn run(args: RunArgs) -> Result<Exit, Failure> {
         limits: Limits::NONE,
         tls: Tls::default(),
         compact_after: None,
+        connection_age: None,
         traces: TraceConfig::default(),
     };
     let server = Server::open(config).await?;

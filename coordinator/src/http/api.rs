@@ -180,13 +180,13 @@ pub async fn queue(State(site): State<Site>) -> Answer<api::Queue> {
 }
 
 pub async fn health(State(site): State<Site>) -> Json<api::Health> {
-    Json(state_of_health(&site).await)
+    Json(state_of_health(&site))
 }
 
 /// How the coordinator does.
-pub async fn state_of_health(site: &Site) -> api::Health {
+pub fn state_of_health(site: &Site) -> api::Health {
     let driver = site.seat.driver();
-    let leader = if driver.is_some() { None } else { site.seat.leader().await };
+    let leader = if driver.is_some() { None } else { site.seat.leader() };
     let now = driver.as_ref().map(|driver| driver.snapshot()).unwrap_or_default();
     let unended = |state| matches!(state, StoredState::Running | StoredState::Paused);
     api::Health {

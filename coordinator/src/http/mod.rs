@@ -5,11 +5,13 @@
 //! | `api` | what the JSON API answers |
 //! | `routes` | its routes in one table, and the document that describes them |
 //! | `caller` | who asks: a token in a header or in the page's cookie; requests that another site caused |
+//! | `relay` | what the coordinator that leads answers instead |
 //! | `page` | the page |
 
 mod api;
 mod caller;
 mod page;
+mod relay;
 mod routes;
 
 use axum::Router;
@@ -30,6 +32,7 @@ use crate::driver::{CommandError, SweepView};
 use crate::limits::Throttle;
 use crate::live::Live;
 use crate::metrics::{self, Exposition};
+use crate::relay::Relay;
 use crate::rpc::{SweepRpc, collect_status, parse_id, to_status};
 use crate::seat::Seat;
 use crate::store::StoreError;
@@ -44,6 +47,8 @@ pub struct Site {
     pub rpc: SweepRpc,
     /// Who leads.
     pub seat: Seat,
+    /// The way to who leads.
+    pub relay: Relay,
     /// Who may do what.
     pub access: Access,
     /// How much of it.
@@ -70,7 +75,9 @@ pub fn router(site: Site) -> Router {
         .merge(page::open_router())
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/leadz", get(leadz))
         .route("/metrics", get(exposed))
+        .layer(middleware::from_fn_with_state(site.clone(), relay::by_leader))
         .layer(middleware::from_fn(own_site_only))
         .layer(middleware::from_fn(guarded))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -105,14 +112,25 @@ async fn guarded(request: Request, next: Next) -> Response {
     response
 }
 
+/// Whether calls are answered, here or by the leader.
 async fn readyz(State(site): State<Site>) -> Response {
-    let unready = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
-    let Some(driver) = site.seat.driver() else {
-        return unready("another coordinator leads; this one stands by\n".to_owned());
-    };
-    match &driver.snapshot().stalled {
-        Some(reason) => unready(format!("the store takes no results: {reason}\n")),
-        None => "ok\n".into_response(),
+    match site.seat.ready() {
+        Ok(how) => format!("{how}\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+/// Whether this is the one that leads, for who looks for it.
+async fn leadz(State(site): State<Site>) -> Response {
+    match site.seat.driver() {
+        Some(driver) => format!("leading, epoch {}\n", driver.epoch()).into_response(),
+        None => {
+            let who = site
+                .seat
+                .leader()
+                .map_or_else(|| "none known".to_owned(), |leader| format!("{leader} leads"));
+            (StatusCode::SERVICE_UNAVAILABLE, format!("standing by; {who}\n")).into_response()
+        }
     }
 }
 

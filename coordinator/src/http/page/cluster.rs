@@ -82,7 +82,7 @@ pub async fn drain(
 
 /// How the coordinator does.
 pub async fn page(State(site): State<Site>, caller: Caller, headers: HeaderMap) -> Response {
-    let health = answers::state_of_health(&site).await;
+    let health = answers::state_of_health(&site);
     let mut page = Page::new(&site, &caller, &headers, "./", "Cluster");
     page.section = "Cluster";
     let leads = match (&health.leader, health.leading) {

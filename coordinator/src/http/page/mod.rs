@@ -150,7 +150,7 @@ impl<'a> Page<'a> {
     }
 
     async fn respond(mut self) -> Response {
-        let banner = self.banner().await;
+        let banner = self.banner();
         self.regions.insert(0, Region { id: "banner", html: banner, live: true });
         let only_live = self.headers.contains_key(FRAGMENT);
         let mut main = String::with_capacity(1 << 16);
@@ -178,9 +178,9 @@ impl<'a> Page<'a> {
     }
 
     /// What has to be said before everything else.
-    async fn banner(&self) -> String {
+    fn banner(&self) -> String {
         let Some(driver) = self.site.seat.driver() else {
-            let leads = match self.site.seat.leader().await {
+            let leads = match self.site.seat.leader() {
                 Some(leader) => {
                     format!("<strong>{}</strong> leads; ask its page for what is running.", escape(&leader))
                 }
