@@ -7,6 +7,7 @@
 //! | [`cost`] | what telemetry costs |
 //! | [`fuzz`] | inputs of every kind, read from whatever bytes |
 //! | [`harm`] | bytes, broken in many ways |
+//! | [`helm`] | the chart, rendered |
 //! | [`http`] | one question, one answer |
 //! | [`otlp`] | a receiver of OpenTelemetry |
 //! | [`process`] | programs under test, which die with the test |
@@ -20,6 +21,7 @@ pub mod chaos;
 pub mod cost;
 pub mod fuzz;
 pub mod harm;
+pub mod helm;
 pub mod http;
 pub mod otlp;
 pub mod process;
