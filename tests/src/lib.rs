@@ -9,6 +9,7 @@
 //! | [`harm`] | bytes, broken in many ways |
 //! | [`helm`] | the chart, rendered |
 //! | [`http`] | one question, one answer |
+//! | [`kubelet`] | a cluster of one node whose pods are processes |
 //! | [`otlp`] | a receiver of OpenTelemetry |
 //! | [`process`] | programs under test, which die with the test |
 //! | [`prometheus`] | a real Prometheus |
@@ -23,6 +24,7 @@ pub mod fuzz;
 pub mod harm;
 pub mod helm;
 pub mod http;
+pub mod kubelet;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;

@@ -658,9 +658,9 @@ fn what_changes_for_a_pod_replaces_it_and_what_does_not_leaves_it() {
 
     // A job cannot be changed: another spec makes another job, and the same spec the same.
     let sweep = |seeds: u32| {
-        let spec = format!(
-            "sweeps.specs=[{{\"apiVersion\": \"evenkeel/v1\", \"name\": \"s\", \"seeds\": {seeds}}}]"
-        );
+        let spec = json!({"apiVersion": "evenkeel/v1", "name": "s", "datasets": [{"synthetic": {}}],
+            "strategies": [{"name": "head"}], "seeds": seeds});
+        let spec = format!("sweeps.specs=[{spec}]");
         let objects = rendered(&["--set-json", &spec]);
         let job = of_kind(&objects, "Job").next().expect("a job");
         name(job).to_owned()
