@@ -143,8 +143,13 @@ impl Cluster {
         fs::write(etc.join("passwd"), "root:x:0:0:root:/:/bin/sh\nnonroot:x:65532:65532::/:/bin/sh\n")?;
         fs::write(etc.join("group"), "root:x:0:\nnonroot:x:65532:\n")?;
         fs::write(etc.join("nsswitch.conf"), "hosts: files\n")?;
-        if Path::new("/etc/ld.so.cache").is_file() {
-            fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache"))?;
+        // Of this machine, as /usr is: where libraries are, and whom to trust.
+        for file in ["ld.so.cache", "ssl/certs/ca-certificates.crt"] {
+            let (here, there) = (Path::new("/etc").join(file), etc.join(file));
+            if here.is_file() {
+                fs::create_dir_all(there.parent().context("no folder")?)?;
+                fs::copy(here, there)?;
+            }
         }
         shared.objects.put(objects);
         shared.write_hosts()?;
@@ -277,10 +282,13 @@ impl Cluster {
             let phase = self.status(&pod)?.phase;
             matches!(phase, Phase::Succeeded | Phase::Failed).then_some(phase)
         });
-        let log = self.log(&pod);
-        let events = self.status(&pod).map(|status| status.events.join("\n")).unwrap_or_default();
+        let mut log = self.log(&pod);
+        if !matches!(ended, Ok(Phase::Succeeded)) {
+            let events = self.status(&pod).map(|status| status.events.join("\n"));
+            log.push_str(&events.unwrap_or_default());
+        }
         self.remove(&[pod]);
-        Ok((ended.with_context(|| log.clone())?, format!("{log}{events}")))
+        Ok((ended.with_context(|| log.clone())?, log))
     }
 
     /// The pods of a StatefulSet that there are.
@@ -311,7 +319,8 @@ impl Cluster {
     /// # Errors
     /// When one is not within `limit`, with its log.
     pub fn until_ready(&self, limit: Duration) -> anyhow::Result<()> {
-        let pods: Vec<String> = lock(&self.replicas).clone().keys().flat_map(|set| self.pods(set)).collect();
+        let sets: Vec<String> = lock(&self.replicas).keys().cloned().collect();
+        let pods: Vec<String> = sets.iter().flat_map(|set| self.pods(set)).collect();
         let waiting = || -> Vec<&String> {
             pods.iter().filter(|pod| !self.status(pod).is_some_and(|status| status.ready)).collect()
         };

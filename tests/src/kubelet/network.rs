@@ -29,6 +29,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn create() -> anyhow::Result<Self> {
+        remove_leftovers()?;
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let (pid, number) = (std::process::id(), CREATED.fetch_add(1, Ordering::Relaxed));
         let known = String::from_utf8(Command::new("ip").args(["-4", "addr"]).output()?.stdout)?;
@@ -77,6 +78,29 @@ impl Drop for Network {
     fn drop(&mut self) {
         let _ = run(&["ip", "link", "del", &self.bridge()]);
     }
+}
+
+/// Removes what tests left behind that were killed.
+fn remove_leftovers() -> anyhow::Result<()> {
+    let listed = |args: &[&str]| -> anyhow::Result<Vec<String>> {
+        let text = String::from_utf8(Command::new("ip").args(args).output()?.stdout)?;
+        let names = text.lines().filter_map(|line| line.split_whitespace().next());
+        Ok(names.filter(|name| is_leftover(name)).map(str::to_owned).collect())
+    };
+    for namespace in listed(&["netns", "list"])? {
+        run(&["ip", "netns", "del", &namespace])?;
+    }
+    for bridge in listed(&["-brief", "link", "show", "type", "bridge"])? {
+        run(&["ip", "link", "del", &bridge])?;
+    }
+    Ok(())
+}
+
+/// Whether a name is one of a test that is no more: `ek`, its process id, and a number.
+fn is_leftover(name: &str) -> bool {
+    let pid = name.strip_prefix("ek").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+    let pid = pid.and_then(|pid| u32::from_str_radix(pid, 16).ok());
+    pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// A network namespace, as long as this is held.
