@@ -12,7 +12,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where rustup puts cargo, for shells that were opened before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup data build quickstart test lint bench observe chaos soak upgrade fuzz clean
+.PHONY: help setup data build quickstart test lint bench images observe chaos soak upgrade fuzz clean
 
 help: ## Say what there is to make (this text)
 	@echo 'Evenkeel: sweeps that measure how stable fine-tuning is, on one machine or on many.'
@@ -32,6 +32,7 @@ help: ## Say what there is to make (this text)
 	@echo '  MOTO_BIN=/path    test against this moto_server (S3)'
 	@echo '  PROMETHEUS_BIN=/path  test dashboards and alerts against this prometheus'
 	@echo '  KUBERNETES_TOOLS=/path  test the chart with these: helm, schemas (see scripts/kubernetes.sh)'
+	@echo '  ENGINE=podman     build images with this, docker or podman; scripts/images.sh names the other settings'
 	@echo '  CHROMIUM=/path    look at reports with this Chromium in tests'
 
 setup: ## Install what is missing: compiler, Python, libtorch (CPU, in .deps/)
@@ -61,18 +62,27 @@ test: setup data ## Run all tests, also those with real processes, a real etcd a
 	  ETCD_BIN=$$etcd CHROMIUM=$$chromium MOTO_BIN=$$moto PROMETHEUS_BIN=$$prometheus KUBERNETES_TOOLS=$$kubernetes \
 	  $(CARGO) test --locked --release --workspace
 
-lint: setup ## Check formatting, clippy (warnings are errors) and the licences of dependencies
+lint: setup ## Check formatting, clippy (warnings are errors), licences of dependencies, scripts and Dockerfiles
 	@echo '==> formatting'
 	@$(CARGO) fmt --all --check
 	@echo '==> clippy'
 	@$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
 	@echo '==> licences'
 	@python3 scripts/licences.py
+	@echo '==> table of the values of the chart'
+	@python3 scripts/values_reference.py --check
+	@echo '==> scripts and Dockerfiles'
+	@shellcheck=$$(scripts/checkers.sh shellcheck); $$shellcheck --external-sources scripts/*.sh .ci/run
+	@hadolint=$$(scripts/checkers.sh hadolint); $$hadolint coordinator/Dockerfile worker/Dockerfile
 
 bench: build ## Measure: trials a second, scheduling, time to recover
 	@echo '==> benchmarks'
 	@etcd=$$(scripts/etcd.sh); \
 	  ETCD_BIN=$$etcd $(BIN)/bench
+
+ONLY ?=
+images: ## Build the container images with docker or podman (ONLY='coordinator worker worker-cuda' REGISTRY=… PUSH=1)
+	@scripts/images.sh $(ONLY)
 
 WATCHED ?= examples/synthetic-500.yaml
 observe: build ## Run a small cluster with Prometheus and Jaeger beside it, while a sweep runs (WATCHED=spec SICK=1); Ctrl-C ends it

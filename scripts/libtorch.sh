@@ -97,49 +97,9 @@ say "downloading torch $VERSION for $machine (530 MB, from 10 seconds to some mi
 "$root/scripts/wheels.sh" "$work/wheels" "torch==$VERSION"
 say "downloaded after $((SECONDS - began)) s; taking the CPU libraries and the headers out of it"
 
-# Follows the NEEDED entries from libtorch_cpu.so through the wheels given, into lib/. Prints what none of them has.
+# Prints what none of the wheels has.
 extract() {
-  python3 - "$work/libtorch" "$work/wheels" <<'PYTHON'
-import pathlib, re, shutil, subprocess, sys, zipfile
-
-out, wheels = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-lib = out / "lib"
-lib.mkdir(parents=True, exist_ok=True)
-libraries = {}
-for wheel in sorted(wheels.glob("*.whl")):
-    archive = zipfile.ZipFile(wheel)
-    for name in archive.namelist():
-        path = pathlib.PurePosixPath(name)
-        if ".." in path.parts or path.is_absolute():
-            sys.exit(f"{wheel.name} holds a path that leads out of it: {name}")
-        if re.search(r"\.so(\.|$)", path.name) and path.parent.name in ("lib", "torch.libs"):
-            libraries.setdefault(path.name, (archive, name))
-        elif name.startswith("torch/include/") and not name.endswith("/"):
-            target = out / path.relative_to("torch")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(name))
-        elif re.match(r"torch-[^/]+\.dist-info/licenses/[^/]+$", name):
-            target = out / "licenses" / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(archive.read(name))
-
-wanted, seen = ["libtorch_cpu.so", "libc10.so"], set()
-while wanted:
-    name = wanted.pop()
-    if name in seen:
-        continue
-    seen.add(name)
-    if not (lib / name).exists():
-        if name not in libraries:
-            print(name)
-            continue
-        archive, member = libraries[name]
-        with archive.open(member) as source, open(lib / name, "wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 22)
-        (lib / name).chmod(0o755)
-    dynamic = subprocess.run(["readelf", "-d", lib / name], check=True, capture_output=True, text=True).stdout
-    wanted += re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic)
-PYTHON
+  python3 "$root/scripts/libtorch.py" take --headers "$work/libtorch" "$work/wheels" libtorch_cpu.so libc10.so
 }
 
 missing=$(extract)

@@ -29,7 +29,7 @@ if [[ -n $source ]]; then
 fi
 
 platforms=()
-for glibc in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_24 manylinux_2_17 manylinux2014; do
+for glibc in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_24 manylinux_2_18 manylinux_2_17 manylinux2014; do
   platforms+=(--platform "${glibc}_$(uname -m)")
 done
 "${pip[@]}" download --quiet --disable-pip-version-check --no-cache-dir --no-deps --only-binary=:all: \

@@ -379,6 +379,17 @@ pub struct LiveCurve {
     pub points: Vec<CurvePoint>,
 }
 
+/// How much there is to do: what autoscalers ask.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Queue {
+    /// Trials of running sweeps that were not sent out.
+    pub trials: u64,
+    /// Trials that were sent out and are not durable.
+    pub running: u64,
+    /// Workers that take packs.
+    pub workers: usize,
+}
+
 /// How the coordinator does.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Health {

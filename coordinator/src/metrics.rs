@@ -325,8 +325,7 @@ impl Gauges<'_, '_> {
         self.one("store_stalled", "Whether the store takes no results.", stalled)?;
         let backlog = now.awaiting as f64;
         self.one("store_backlog_trials", "Trials that were delivered and are not durable.", backlog)?;
-        let waiting: u64 = now.sweeps.iter().filter(|s| s.state == StoredState::Running).map(waiting).sum();
-        self.one("queue_trials", "Trials of running sweeps that were not sent out.", waiting as f64)
+        self.one("queue_trials", "Trials of running sweeps that were not sent out.", now.waiting() as f64)
     }
 
     fn of_sweeps(&mut self, sweeps: &[SweepView]) -> fmt::Result {
@@ -344,7 +343,7 @@ impl Gauges<'_, '_> {
                 ("diverged", counts.diverged),
                 ("failed", counts.failed),
                 ("running", sweep.running),
-                ("waiting", waiting(sweep)),
+                ("waiting", sweep.waiting()),
             ];
             states.map(|(state, count)| ([("sweep", sweep.id.as_str()), ("state", state)], count as f64))
         });
@@ -445,10 +444,6 @@ impl Gauges<'_, '_> {
             of(|w| Some(w.trials_done as f64)),
         )
     }
-}
-
-fn waiting(sweep: &SweepView) -> u64 {
-    sweep.total.saturating_sub(sweep.counts.total() + sweep.running)
 }
 
 /// A store keeps sweeps for ever; series are not free.

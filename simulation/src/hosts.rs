@@ -16,7 +16,7 @@ use evenkeel_coordinator::store::Store;
 use evenkeel_proto::v1;
 use evenkeel_proto::v1::sweep_service_client::SweepServiceClient;
 use evenkeel_worker::executor::Executor;
-use evenkeel_worker::hub::{Hub, Input};
+use evenkeel_worker::hub::{Hub, Input, Patience};
 use evenkeel_worker::metrics::Metrics;
 use evenkeel_worker::registration::{self, Registry};
 use object_store::memory::InMemory;
@@ -214,7 +214,8 @@ impl World {
         let (to_hub, hub_inbox) = mpsc::channel(64);
         let (life_, oracle) = (life.clone(), self.oracle.clone());
         tokio::spawn(Wire { life: life_, odds: self.odds, draws, oracle }.relay(heard, to_hub.clone()));
-        let (hub, _status) = Hub::new(record.clone(), executors, GRACE, Metrics::default());
+        let (hub, _status) =
+            Hub::new(record.clone(), executors, Patience { grace: GRACE, idle: None }, Metrics::default());
         let mut hub = tokio::spawn(hub.run(hub_inbox, report_inbox));
         let listener = Listener::bind(WORKER_PORT).await?;
         tokio::spawn(evenkeel_worker::rpc::serve(listener, Tls::default(), String::new(), inputs));

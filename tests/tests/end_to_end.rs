@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use evenkeel_tests::http;
 use evenkeel_tests::process::{
-    Coordinator, Etcd, Process, done, evenkeel, free_port, printed, run, status, until, worker,
+    Coordinator, Etcd, Process, done, evenkeel, free_port, printed, run, status, until, worker, worker_with,
 };
 use evenkeel_tests::results::{Rows, assert_same_results};
 
@@ -259,4 +260,40 @@ fn a_sweep_can_be_paused_resumed_cancelled_and_taken_up_again() {
     let unknown = run(["status", "no-such-sweep", "--endpoint", &endpoint]).expect("status");
     assert_eq!(unknown.status.code(), Some(2));
     assert!(printed(&unknown).contains("evenkeel list"), "{}", printed(&unknown));
+}
+
+#[test]
+fn a_worker_that_comes_for_a_queue_works_it_off_and_leaves_by_itself() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let expected = undisturbed(dir.path());
+    let http = format!("127.0.0.1:{}", free_port().expect("port"));
+    let port = free_port().expect("port");
+    let coordinator = Coordinator::start_with(dir.path(), "coordinator", port, None, &["--http", &http]);
+    let coordinator = coordinator.expect("coordinator");
+    let endpoint = &coordinator.endpoint;
+    let queue = || -> serde_json::Value {
+        let answer = http::body(&http, "/api/v1/queue").expect("queue");
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    };
+    assert_eq!(queue()["trials"], 0);
+    let sweep = submit(dir.path(), endpoint);
+    let total = status(endpoint, &sweep).expect("status")["trials"].clone();
+    assert_eq!(queue()["trials"], total, "all trials wait for somebody to come");
+
+    let start = |name| {
+        worker_with(dir.path(), name, ["--coordinator", endpoint], &["--exit-when-idle", "1s"])
+            .expect("worker")
+    };
+    let mut first = start("first");
+    let ended = first.wait(LIMIT).expect("it leaves");
+    assert!(ended.success(), "{}", first.log());
+    // Much longer than a second: work is what kept it.
+    let out = fetch(dir.path(), endpoint, &sweep);
+    assert_same_results(&expected, &out);
+    assert_eq!(queue()["trials"], 0);
+    assert_eq!(queue()["running"], 0);
+    // One that finds nothing to do leaves, too.
+    let mut second = start("second");
+    assert!(second.wait(LIMIT).expect("it leaves").success(), "{}", second.log());
+    assert!(second.log().contains("nothing to do, leaving"), "{}", second.log());
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Parser};
 use evenkeel_common::runtime::etcd::EtcdLink;
-use evenkeel_common::runtime::flags::EtcdArgs;
+use evenkeel_common::runtime::flags::{EtcdArgs, duration};
 use evenkeel_common::runtime::secret::Bearer;
 use evenkeel_common::runtime::tls::{Tls, TlsError, TlsFiles};
 use evenkeel_common::runtime::{COORDINATOR_NAME, LogFormat};
 
+use crate::hub::Patience;
 use crate::registration::{Place, Registry};
 
 const EXAMPLES: &str = "\
@@ -59,7 +60,7 @@ pub struct Args {
     /// Packs run at once, each on a thread of its own
     #[arg(long, env = "EVENKEEL_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
-    /// Directory or s3://bucket/prefix where checkpoints of long trials and features of texts are kept, so that another
+    /// Directory, s3://, gs:// or az:// with bucket and prefix where checkpoints of long trials and features of texts are kept, so that another
     /// worker goes on with them: the coordinator's store, or any other
     #[arg(long, env = "EVENKEEL_STORE", value_name = "URL")]
     pub store: Option<String>,
@@ -75,6 +76,9 @@ pub struct Args {
     /// How long to finish packs after SIGTERM, in seconds
     #[arg(long, env = "EVENKEEL_GRACE", default_value_t = 25)]
     pub grace: u64,
+    /// Leave after so long without work, as for SIGTERM: for workers that are started when trials wait (30s, 5m) [default: stay]
+    #[arg(long, env = "EVENKEEL_EXIT_WHEN_IDLE", value_parser = duration, value_name = "TIME")]
+    pub exit_when_idle: Option<Duration>,
     /// How log lines look: text on a terminal and JSON elsewhere, unless said
     #[arg(long, env = "EVENKEEL_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -113,10 +117,10 @@ impl Args {
         })
     }
 
-    /// How long to finish packs.
+    /// How long it stays.
     #[must_use]
-    pub fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace)
+    pub fn patience(&self) -> Patience {
+        Patience { grace: Duration::from_secs(self.grace), idle: self.exit_when_idle }
     }
 }
 

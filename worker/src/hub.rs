@@ -74,6 +74,15 @@ pub enum HubEnd {
     Poisoned(String),
 }
 
+/// How long a worker stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long to finish packs when it is to leave.
+    pub grace: Duration,
+    /// After how long without work it leaves by itself, if it does.
+    pub idle: Option<Duration>,
+}
+
 struct Stream {
     number: u64,
     epoch: u64,
@@ -94,7 +103,8 @@ pub struct Hub {
     metrics: Metrics,
     draining: Option<Instant>,
     hand_back: Option<Instant>,
-    grace: Duration,
+    idle_until: Option<Instant>,
+    patience: Patience,
 }
 
 impl Hub {
@@ -103,7 +113,7 @@ impl Hub {
     pub fn new(
         record: WorkerRecord,
         executors: Vec<Executor>,
-        grace: Duration,
+        patience: Patience,
         metrics: Metrics,
     ) -> (Self, watch::Receiver<HubStatus>) {
         let (status, watch) = watch::channel(HubStatus::default());
@@ -121,7 +131,8 @@ impl Hub {
             metrics,
             draining: None,
             hand_back: None,
-            grace,
+            idle_until: None,
+            patience,
         };
         (hub, watch)
     }
@@ -133,10 +144,12 @@ impl Hub {
         mut reports: mpsc::Receiver<Report>,
     ) -> HubEnd {
         loop {
+            self.watch_idle();
             let end = tokio::select! {
                 biased;
                 () = grace_over(self.draining) => Some(HubEnd::GraceOver),
                 () = grace_over(self.hand_back) => { self.hand_back(); None }
+                () = grace_over(self.idle_until) => { self.leave_idle().await; None }
                 Some(input) = inputs.recv() => { self.on_input(input).await; None }
                 Some(report) = reports.recv() => self.on_report(report).await,
             };
@@ -331,12 +344,28 @@ impl Hub {
         }
         tracing::info!(running = self.slots.running(), waiting = self.slots.waiting(), "draining");
         let now = Instant::now();
-        self.draining = Some(now + self.grace);
-        self.hand_back = Some(now + self.grace.mul_f64(HAND_BACK));
+        self.draining = Some(now + self.patience.grace);
+        self.hand_back = Some(now + self.patience.grace.mul_f64(HAND_BACK));
         for job in self.slots.close() {
             self.fail(job.key, FailureKind::WorkerDraining, "the worker is leaving".to_owned()).await;
         }
         self.send(work_response::Message::Draining(v1::Draining {})).await;
+    }
+
+    /// Looks at the clock while there is nothing to do, where that is a reason to leave.
+    fn watch_idle(&mut self) {
+        let busy = self.slots.running() + self.slots.waiting() > 0 || !self.outbox.is_empty();
+        self.idle_until = match self.patience.idle {
+            Some(after) if !busy => self.idle_until.or_else(|| Some(Instant::now() + after)),
+            _ => None,
+        };
+    }
+
+    /// A pack that is on its way at this moment is given back to the coordinator.
+    async fn leave_idle(&mut self) {
+        tracing::info!(idle = ?self.patience.idle, "nothing to do, leaving");
+        self.patience.idle = None;
+        self.drain().await;
     }
 
     /// Stops what still runs while there is time to keep a checkpoint and to say so.

@@ -131,7 +131,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
     let (inputs, input_inbox) = mpsc::channel(64);
     let metrics = Metrics::default();
-    let (hub, status) = Hub::new(record.clone(), executors, args.grace(), metrics.clone());
+    let (hub, status) = Hub::new(record.clone(), executors, args.patience(), metrics.clone());
     let mut hub = tokio::spawn(hub.run(input_inbox, report_inbox));
     tokio::spawn(rpc::serve(listener, tls.clone(), args.coordinator_name.clone(), inputs.clone()));
     let exposition = metrics.exposition(&record, status.clone(), Gpu::open(device));

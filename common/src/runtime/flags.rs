@@ -1,6 +1,7 @@
 //! Flags that both programs have.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::etcd::{Credentials, EtcdConfig, EtcdError};
 use super::net::Network;
@@ -56,4 +57,23 @@ impl EtcdArgs {
         config.check()?;
         Ok(Some(config))
     }
+}
+
+/// A time such as `90s`, `45m`, `12h` or `30d`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err("expected a number and a unit: 90s, 45m, 12h or 30d".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{number}` is no whole number: expected such as 90s, 45m, 12h or 30d"))?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
 }

@@ -1,4 +1,4 @@
-//! An object store: a directory, or S3.
+//! An object store: a directory, S3, or what Google and Azure call theirs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -76,8 +78,8 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Opens a directory (made if absent) or a URL `s3://bucket/prefix`, whose credentials, region and
-    /// endpoint come from the standard `AWS_…` variables.
+    /// Opens a directory (made if absent) or a URL: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
+    /// Credentials, region and endpoint come from the standard `AWS_…`, `GOOGLE_…` and `AZURE_…` variables.
     ///
     /// # Errors
     /// When the location is malformed or the directory cannot be made.
@@ -89,26 +91,17 @@ impl Objects {
             directory(path)
         };
         let objects: Arc<dyn ObjectStore> = match location.split_once("://") {
-            Some(("s3", rest)) => {
+            Some((scheme @ ("s3" | "gs" | "az"), rest)) => {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-                // The driver retries and says so: the client underneath must not hide an outage for minutes.
-                let retry = RetryConfig {
-                    max_retries: 2,
-                    retry_timeout: Duration::from_secs(10),
-                    ..RetryConfig::default()
-                };
-                let bucket = AmazonS3Builder::from_env()
-                    .with_bucket_name(bucket)
-                    .with_retry(retry)
-                    .build()
-                    .map_err(|error| refuse(error.to_string()))?;
+                let bucket = in_cloud(scheme, bucket).map_err(|error| refuse(error.to_string()))?;
                 let prefix = Path::parse(prefix).map_err(|error| refuse(error.to_string()))?;
                 Arc::new(PrefixStore::new(bucket, prefix))
             }
             Some(("file", path)) => directory(path).map_err(refuse)?,
             Some((scheme, _)) => {
                 return Err(refuse(format!(
-                    "`{scheme}://` is not supported; use a directory or s3://bucket/prefix"
+                    "`{scheme}://` is not supported; use a directory, s3://bucket/prefix, gs://bucket/prefix or \
+                     az://container/prefix"
                 )));
             }
             None => directory(location).map_err(refuse)?,
@@ -266,6 +259,22 @@ impl Objects {
             Err(source) => Err(StoreError::Unavailable { path: path.to_owned(), source }),
         }
     }
+}
+
+/// A bucket, by the first part of its URL.
+fn in_cloud(scheme: &str, bucket: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+    // The driver retries and says so: the client underneath must not hide an outage for minutes.
+    let retry =
+        RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(10), ..RetryConfig::default() };
+    Ok(match scheme {
+        "gs" => Arc::new(
+            GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry).build()?,
+        ),
+        "az" => {
+            Arc::new(MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_retry(retry).build()?)
+        }
+        _ => Arc::new(AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry).build()?),
+    })
 }
 
 fn directory(path: &str) -> Result<Arc<dyn ObjectStore>, String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use evenkeel_common::id::SweepId;
 use evenkeel_common::runtime::LogFormat;
-use evenkeel_common::runtime::flags::EtcdArgs;
+use evenkeel_common::runtime::flags::{EtcdArgs, duration};
 use evenkeel_common::runtime::tls::TlsFiles;
 
 use crate::driver::TraceConfig;
@@ -120,7 +120,8 @@ pub(super) struct PlanArgs {
 pub(super) struct CoordinatorArgs {
     #[command(flatten)]
     pub etcd: EtcdArgs,
-    /// Where results are kept: a directory or s3://bucket/prefix (credentials and endpoint from AWS_… variables)
+    /// Where results are kept: a directory, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix (credentials and
+    /// endpoint from AWS_…, GOOGLE_… or AZURE_… variables)
     #[arg(long, env = "EVENKEEL_STORE", default_value = "evenkeel-store", value_name = "URL")]
     pub store: String,
     /// Address for gRPC
@@ -241,25 +242,9 @@ pub(super) struct CertsArgs {
     pub host: Vec<String>,
 }
 
-/// A time such as `90s`, `45m`, `12h` or `30d`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 24 * 3600,
-        _ => return Err("expected a number and a unit: 90s, 45m, 12h or 30d".to_owned()),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("`{number}` is no whole number: expected such as 90s, 45m, 12h or 30d"))?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "too long".to_owned())
-}
-
 #[derive(Debug, Args)]
 pub(super) struct StoreArgs {
-    /// The store: a directory or s3://bucket/prefix
+    /// The store: a directory, or s3://, gs:// or az:// with bucket and prefix
     #[arg(long, env = "EVENKEEL_STORE", default_value = "evenkeel-store", value_name = "URL")]
     pub store: String,
     /// As JSON

@@ -59,6 +59,32 @@ pub struct SweepView {
     pub trace: Option<TraceView>,
 }
 
+impl Snapshot {
+    /// Trials of running sweeps that were not sent out: what more workers could begin with.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.running().map(SweepView::waiting).sum()
+    }
+
+    /// Trials of running sweeps that were sent out.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.running().map(|sweep| sweep.running).sum()
+    }
+
+    fn running(&self) -> impl Iterator<Item = &SweepView> {
+        self.sweeps.iter().filter(|sweep| sweep.state == StoredState::Running)
+    }
+}
+
+impl SweepView {
+    /// Trials that were not sent out.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.total.saturating_sub(self.counts.total() + self.running)
+    }
+}
+
 /// A trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceView {

@@ -173,6 +173,12 @@ pub async fn drain(
     Ok(Json(api::Draining { draining: id }))
 }
 
+pub async fn queue(State(site): State<Site>) -> Answer<api::Queue> {
+    let now = site.seat.leading().await?.snapshot();
+    let ready = now.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
+    Ok(Json(api::Queue { trials: now.waiting(), running: now.in_flight(), workers: ready }))
+}
+
 pub async fn health(State(site): State<Site>) -> Json<api::Health> {
     Json(state_of_health(&site).await)
 }

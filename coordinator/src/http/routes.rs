@@ -72,6 +72,7 @@ const ROUTES: &[Route] = routes![
     get "sweeps/{id}/live" Read api::Live, answers::live, "Stability so far: what the plots of the page show";
     get "workers" Read api::Workers, answers::workers, "All workers, as `evenkeel workers --json` prints them";
     post "workers/{id}/drain" Admin api::Draining, answers::drain, "Lets a worker finish what it runs and leave";
+    get "queue" Read api::Queue, answers::queue, "How much there is to do, for autoscalers";
     get "health" Read api::Health, answers::health, "How the coordinator does, also while it stands by";
     get "openapi.json" Read Value, answers::openapi, "This description";
 ];

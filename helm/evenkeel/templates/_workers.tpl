@@ -37,6 +37,10 @@ metadata:
     cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
     karpenter.sh/do-not-disrupt: "true"
     {{- end }}
+    {{- if and (not (include "evenkeel.hasEtcd" $root)) $root.Values.auth.enabled (not $root.Values.auth.existingSecret) }}
+    # The one thing that a worker reads once and that is not in here: another token is a reason to start anew.
+    checksum/token: {{ get (include "evenkeel.tokens" $root | fromJson) "worker" | sha256sum }}
+    {{- end }}
     {{- with mergeOverwrite (deepCopy $root.Values.commonAnnotations) $pool.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -130,6 +134,10 @@ spec:
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 6
+      {{- with $pool.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       {{- $resources := deepCopy $pool.resources }}
       {{- if $pool.gpu.enabled }}
       {{- $resources = mergeOverwrite $resources (dict "limits" (dict $pool.gpu.resource 1) "requests" (dict $pool.gpu.resource 1)) }}
