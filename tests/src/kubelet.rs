@@ -118,20 +118,26 @@ struct Entry {
 }
 
 impl Cluster {
-    /// Makes one that has these objects; nothing runs yet. None, with a reason printed, where this machine does not let it.
+    /// Makes one that has these objects; nothing runs yet. None, with a reason printed, where this machine does not let it; on
+    /// CI (where `CI` is set) that is an error.
     ///
     /// # Errors
-    /// When there is no network to be had.
+    /// On CI, and when nothing can be written.
     pub fn create(namespace: &str, objects: &[Value]) -> anyhow::Result<Option<Self>> {
-        let probe = "ip link add ekprobe type bridge && ip link del ekprobe && unshare --mount --uts --pid --fork true";
-        if let Err(error) = network::run(&["sh", "-c", probe]) {
-            eprintln!("skipped: pods cannot be run here (that takes root, ip and unshare): {error:#}");
-            return Ok(None);
-        }
+        let network = match network::run(&["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "true"])
+            .and_then(|()| Network::create())
+        {
+            Ok(network) => network,
+            Err(error) if std::env::var_os("CI").is_some() => return Err(error),
+            Err(error) => {
+                eprintln!("skipped: pods cannot be run here (that takes root, ip and unshare): {error:#}");
+                return Ok(None);
+            }
+        };
         let shared = Shared {
             dir: tempfile::tempdir()?,
             namespace: namespace.to_owned(),
-            network: Network::create()?,
+            network,
             objects: Objects::default(),
             pods: Mutex::default(),
             left: Mutex::default(),
