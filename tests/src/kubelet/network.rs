@@ -29,7 +29,7 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn create() -> anyhow::Result<Self> {
-        remove_leftovers()?;
+        remove_leftovers();
         static CREATED: AtomicU32 = AtomicU32::new(0);
         let (pid, number) = (std::process::id(), CREATED.fetch_add(1, Ordering::Relaxed));
         let known = String::from_utf8(Command::new("ip").args(["-4", "addr"]).output()?.stdout)?;
@@ -80,20 +80,18 @@ impl Drop for Network {
     }
 }
 
-/// Removes what tests left behind that were killed.
-fn remove_leftovers() -> anyhow::Result<()> {
-    let listed = |args: &[&str]| -> anyhow::Result<Vec<String>> {
-        let text = String::from_utf8(Command::new("ip").args(args).output()?.stdout)?;
-        let names = text.lines().filter_map(|line| line.split_whitespace().next());
-        Ok(names.filter(|name| is_leftover(name)).map(str::to_owned).collect())
+/// Removes what tests left behind that were killed. Others may do the same at the same time, so that none minds a failure.
+fn remove_leftovers() {
+    let remove = |list: &[&str], delete: &[&str]| {
+        let Ok(output) = Command::new("ip").args(list).output() else { return };
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if let Some(name) = line.split_whitespace().next().filter(|name| is_leftover(name)) {
+                let _ = run(&[delete, &[name]].concat());
+            }
+        }
     };
-    for namespace in listed(&["netns", "list"])? {
-        run(&["ip", "netns", "del", &namespace])?;
-    }
-    for bridge in listed(&["-brief", "link", "show", "type", "bridge"])? {
-        run(&["ip", "link", "del", &bridge])?;
-    }
-    Ok(())
+    remove(&["netns", "list"], &["ip", "netns", "del"]);
+    remove(&["-brief", "link", "show", "type", "bridge"], &["ip", "link", "del"]);
 }
 
 /// Whether a name is one of a test that is no more: `ek`, its process id, and a number.
