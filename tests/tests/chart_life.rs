@@ -68,8 +68,7 @@ impl Kubernetes {
     /// `helm install` or `helm upgrade` with a set of values.
     fn put(&self, verb: &str, values: &Path, more: &[&str]) -> String {
         let (chart, values) = (chart(), values.to_string_lossy().into_owned());
-        let args =
-            [verb, RELEASE, &chart.to_string_lossy(), "--values", &values, "--wait", "--timeout", "30s"];
+        let args = [verb, RELEASE, &chart.to_string_lossy(), "--values", &values, "--timeout", "30s"];
         let reset: &[&str] = if verb == "upgrade" { &["--reset-values"] } else { &[] };
         self.helm(&[&args, reset, more].concat())
     }
@@ -106,7 +105,7 @@ fn values(name: &str) -> PathBuf {
 fn a_release_lives(helm: &'static str) {
     let Some(kubernetes) = Kubernetes::start(helm) else { return };
     let set = values("ha-generated-tls");
-    let notes = kubernetes.put("install", &set, &[]);
+    let notes = kubernetes.put("install", &set, &["--wait"]);
     assert!(notes.contains("evenkeel"), "no notes: {notes}");
     let installed = kubernetes.objects();
     let rendered = kubernetes.tools.template(["--values".as_ref(), set.as_os_str()]).expect("rendered");
@@ -118,7 +117,7 @@ fn a_release_lives(helm: &'static str) {
     assert!(tested.contains("Succeeded"), "{tested}");
 
     // An upgrade keeps tokens and certificates, and whatever it is not about.
-    kubernetes.put("upgrade", &set, &["--set", "workers.cpu.replicas=7"]);
+    kubernetes.put("upgrade", &set, &["--wait", "--set", "workers.cpu.replicas=7"]);
     let upgraded = kubernetes.objects();
     let (before, mut after) = (wanted(&installed), wanted(&upgraded));
     after.retain(|title, _| before.contains_key(title)); // without what the test left

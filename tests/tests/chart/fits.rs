@@ -65,7 +65,7 @@ fn selectors_select_what_is_there() {
             // Who has no workers may have a Service for those to come.
             let of_workers = selector.to_string().contains("\"app.kubernetes.io/component\":\"worker\"");
             let found = among.iter().any(|labels| selects(selector, labels));
-            if !found && !(of_workers && no_workers) {
+            if !(found || of_workers && no_workers) {
                 fault(format!("{}: nothing is as {selector}", title(owner)));
             }
         };
