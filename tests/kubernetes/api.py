@@ -201,6 +201,8 @@ def selected(item: dict, selector: str) -> bool:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body are two packets, and the second must not wait for an answer to the first.
+    disable_nagle_algorithm = True
     cluster: Cluster
 
     def log_message(self, *_: object) -> None:
