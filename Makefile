@@ -31,6 +31,7 @@ help: ## Say what there is to make (this text)
 	@echo '  ETCD_BIN=/path    test against this etcd'
 	@echo '  MOTO_BIN=/path    test against this moto_server (S3)'
 	@echo '  PROMETHEUS_BIN=/path  test dashboards and alerts against this prometheus'
+	@echo '  KUBERNETES_TOOLS=/path  test the chart with these: helm, schemas (see scripts/kubernetes.sh)'
 	@echo '  ENGINE=podman     build images with this, docker or podman; scripts/images.sh names the other settings'
 	@echo '  CHROMIUM=/path    look at reports with this Chromium in tests'
 
@@ -56,9 +57,10 @@ test: setup data ## Run all tests, also those with real processes, a real etcd a
 	@echo '==> building the binaries and the tests'
 	@$(CARGO) build --locked --release --workspace --bins --tests
 	@etcd=$$(scripts/etcd.sh); chromium=$$(scripts/chromium.sh); moto=$$(scripts/moto.sh); \
-	  prometheus=$$(scripts/prometheus.sh); \
-	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none}, S3: $$moto, Prometheus: $$prometheus)"; \
-	  ETCD_BIN=$$etcd CHROMIUM=$$chromium MOTO_BIN=$$moto PROMETHEUS_BIN=$$prometheus $(CARGO) test --locked --release --workspace
+	  prometheus=$$(scripts/prometheus.sh); kubernetes=$$(scripts/kubernetes.sh); \
+	  echo "==> testing (etcd: $$etcd, chromium: $${chromium:-none}, S3: $$moto, Prometheus: $$prometheus, helm: $${kubernetes:-none})"; \
+	  ETCD_BIN=$$etcd CHROMIUM=$$chromium MOTO_BIN=$$moto PROMETHEUS_BIN=$$prometheus KUBERNETES_TOOLS=$$kubernetes \
+	  $(CARGO) test --locked --release --workspace
 
 lint: setup ## Check formatting, clippy (warnings are errors), licences of dependencies, scripts and Dockerfiles
 	@echo '==> formatting'

@@ -7,7 +7,9 @@
 //! | [`cost`] | what telemetry costs |
 //! | [`fuzz`] | inputs of every kind, read from whatever bytes |
 //! | [`harm`] | bytes, broken in many ways |
+//! | [`helm`] | the chart, rendered |
 //! | [`http`] | one question, one answer |
+//! | [`kubelet`] | a cluster of one node whose pods are processes |
 //! | [`otlp`] | a receiver of OpenTelemetry |
 //! | [`process`] | programs under test, which die with the test |
 //! | [`prometheus`] | a real Prometheus |
@@ -20,7 +22,9 @@ pub mod chaos;
 pub mod cost;
 pub mod fuzz;
 pub mod harm;
+pub mod helm;
 pub mod http;
+pub mod kubelet;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;

@@ -15,7 +15,6 @@ use object_store::prefix::PrefixStore;
 use crate::process::{Process, free_port, until};
 
 const BUCKET: &str = "evenkeel";
-const KEY: &str = "who";
 const REGION: &str = "us-east-1";
 
 /// A server that speaks S3 and keeps its objects in memory.
@@ -29,6 +28,8 @@ pub struct S3 {
 impl S3 {
     /// What must not be seen in a log.
     pub const SECRET: &'static str = "the-secret-of-who";
+    /// Whom it lets in.
+    pub const KEY: &'static str = "who";
 
     /// Starts one, `MOTO_BIN` or `moto_server` on the PATH, and makes a bucket. None, with a reason printed, when there is
     /// none; on CI (where `CI` is set) that is an error.
@@ -36,6 +37,14 @@ impl S3 {
     /// # Errors
     /// When it does not start.
     pub fn start(dir: &Path) -> anyhow::Result<Option<Self>> {
+        Self::start_at(dir, "127.0.0.1")
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_at(dir: &Path, host: &str) -> anyhow::Result<Option<Self>> {
         let program = std::env::var_os("MOTO_BIN").unwrap_or_else(|| "moto_server".into());
         if Command::new(&program).arg("--help").output().is_err() {
             let reason = "there is no moto_server here (MOTO_BIN names none); `make test` gets one";
@@ -47,9 +56,9 @@ impl S3 {
         }
         let port = free_port()?;
         let mut command = Command::new(program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.args(["-H", host, "-p", &port.to_string()]);
         let process = Process::start(dir, "s3", command)?;
-        let server = Self { process, address: format!("127.0.0.1:{port}") };
+        let server = Self { process, address: format!("{host}:{port}") };
         until("the S3 server to listen", Duration::from_secs(60), || {
             TcpStream::connect(&server.address).ok()
         })?;
@@ -72,6 +81,12 @@ impl S3 {
         Ok(())
     }
 
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        self.address.rsplit(':').next().unwrap_or_default()
+    }
+
     /// A store on it, as it is named on a command line.
     #[must_use]
     pub fn location(prefix: &str) -> String {
@@ -83,7 +98,7 @@ impl S3 {
         command
             .env("AWS_ENDPOINT", format!("http://{}", self.address))
             .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_ACCESS_KEY_ID", KEY)
+            .env("AWS_ACCESS_KEY_ID", Self::KEY)
             .env("AWS_SECRET_ACCESS_KEY", Self::SECRET)
             .env("AWS_REGION", REGION);
     }
@@ -96,7 +111,7 @@ impl S3 {
         let bucket = AmazonS3Builder::new()
             .with_endpoint(format!("http://{}", self.address))
             .with_allow_http(true)
-            .with_access_key_id(KEY)
+            .with_access_key_id(Self::KEY)
             .with_secret_access_key(Self::SECRET)
             .with_region(REGION)
             .with_bucket_name(BUCKET)
