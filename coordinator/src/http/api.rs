@@ -174,7 +174,7 @@ pub async fn drain(
 }
 
 pub async fn queue(State(site): State<Site>) -> Answer<api::Queue> {
-    let now = site.seat.leading().await?.snapshot();
+    let now = site.seat.leading()?.snapshot();
     let ready = now.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
     Ok(Json(api::Queue { trials: now.waiting(), running: now.in_flight(), workers: ready }))
 }
