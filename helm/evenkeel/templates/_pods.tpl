@@ -27,9 +27,9 @@ seccompProfile:
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
 {{- end -}}
 
-{{/* Logs and OpenTelemetry: list root component. */}}
+{{/* Logs and OpenTelemetry. */}}
 {{- define "evenkeel.telemetryEnv" -}}
-{{- $root := index . 0 -}}
+{{- $root := . -}}
 - name: RUST_LOG
   value: {{ $root.Values.logLevel | quote }}
 - name: EVENKEEL_LOG_FORMAT
@@ -208,7 +208,7 @@ httpGet: {path: {{ index . 3 }}, port: http}
 {{- end -}}
 {{- end -}}
 
-{{/* Where pods go: list root settings selector-component [pool]. */}}
+{{/* Where pods go: list root settings labels-that-select. */}}
 {{- define "evenkeel.placement" -}}
 {{- $root := index . 0 -}}{{- $it := index . 1 -}}
 {{- with $it.nodeSelector }}

@@ -105,7 +105,7 @@ spec:
           value: {{ $pool.checkpointEvery | quote }}
         {{- end }}
         {{- with include "evenkeel.tlsEnv" $root | trim }}{{ . | nindent 8 }}{{ end }}
-        {{- with include "evenkeel.telemetryEnv" (list $root) | trim }}{{ . | nindent 8 }}{{ end }}
+        {{- with include "evenkeel.telemetryEnv" $root | trim }}{{ . | nindent 8 }}{{ end }}
         {{- with $pool.extraEnv }}
         {{- tpl (toYaml .) $root | nindent 8 }}
         {{- end }}

@@ -39,6 +39,13 @@ fn what_changes_for_a_pod_replaces_it_and_what_does_not_leaves_it() {
     assert_eq!(worker(&before), worker(&after), "workers restart when there are more");
     assert_eq!(coordinator(&before), coordinator(&after));
 
+    // Tokens of the chart's own are drawn anew for each rendering: a worker reads its token once, a coordinator looks again.
+    let (one, other) = (self::rendered(&[]), self::rendered(&[]));
+    let token = |objects: &[Value]| worker(objects)["metadata"]["annotations"]["checksum/token"].clone();
+    assert!(token(&one).is_string(), "{}", worker(&one)["metadata"]);
+    assert_ne!(token(&one), token(&other), "another token leaves workers as they are");
+    assert_eq!(coordinator(&one), coordinator(&other), "another token restarts coordinators");
+
     // A job cannot be changed: another spec makes another job, and the same spec the same.
     let sweep = |seeds: u32| {
         let spec = json!({"apiVersion": "evenkeel/v1", "name": "s", "datasets": [{"synthetic": {}}],
